@@ -1,0 +1,1 @@
+//! Souk: a real-time, event-driven e-commerce backend.

@@ -1,1 +1,9 @@
 //! Souk: a real-time, event-driven e-commerce backend.
+//!
+//! Supervised actors own the domains, one GraphQL gateway is the way in, an event log joins the domains, and one
+//! binary runs it all. ARCHITECTURE.md has the map; imports point inward and `tests/house.rs` enforces it.
+
+#![forbid(unsafe_code)]
+
+pub mod domain;
+pub mod store;

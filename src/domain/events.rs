@@ -1,0 +1,227 @@
+//! Events: past-tense facts, saved together with the state that they describe and published afterwards.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{OrderId, ProductId, UserId};
+use super::inventory::Shortage;
+use super::money::Money;
+use super::orders::{OrderLine, OrderStatus};
+use super::time::Timestamp;
+use super::users::{Preferences, Role};
+
+/// A stream of the event log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Topic {
+    UserEvents,
+    ProductEvents,
+    OrderEvents,
+    InventoryEvents,
+    PromotionalEvents,
+    RecommendationEvents,
+    NotificationEvents,
+    DeadLetterQueue,
+}
+
+impl Topic {
+    pub const ALL: [Self; 8] = [
+        Self::UserEvents,
+        Self::ProductEvents,
+        Self::OrderEvents,
+        Self::InventoryEvents,
+        Self::PromotionalEvents,
+        Self::RecommendationEvents,
+        Self::NotificationEvents,
+        Self::DeadLetterQueue,
+    ];
+
+    /// The name without the configured prefix.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UserEvents => "user-events",
+            Self::ProductEvents => "product-events",
+            Self::OrderEvents => "order-events",
+            Self::InventoryEvents => "inventory-events",
+            Self::PromotionalEvents => "promotional-events",
+            Self::RecommendationEvents => "recommendation-events",
+            Self::NotificationEvents => "notification-events",
+            Self::DeadLetterQueue => "dead-letter-queue",
+        }
+    }
+
+    /// The topic of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|topic| topic.name() == name)
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// `ce_type` of every event that the shop emits.
+pub mod event_type {
+    pub const ORDER_PLACED: &str = "souk.order.placed.v1";
+    pub const ORDER_CONFIRMED: &str = "souk.order.confirmed.v1";
+    pub const ORDER_REJECTED: &str = "souk.order.rejected.v1";
+    pub const ORDER_CANCELLED: &str = "souk.order.cancelled.v1";
+    pub const ORDER_SHIPPED: &str = "souk.order.shipped.v1";
+    pub const ORDER_DELIVERED: &str = "souk.order.delivered.v1";
+    pub const INVENTORY_RESERVED: &str = "souk.inventory.reserved.v1";
+    pub const INVENTORY_REJECTED: &str = "souk.inventory.rejected.v1";
+    pub const INVENTORY_RELEASED: &str = "souk.inventory.released.v1";
+    pub const STOCK_CHANGED: &str = "souk.inventory.stock-changed.v1";
+    pub const PRODUCT_CREATED: &str = "souk.product.created.v1";
+    pub const PRODUCT_UPDATED: &str = "souk.product.updated.v1";
+    pub const PRODUCT_ARCHIVED: &str = "souk.product.archived.v1";
+    pub const USER_SIGNED_UP: &str = "souk.user.signed-up.v1";
+    pub const USER_UPDATED: &str = "souk.user.updated.v1";
+    pub const DEAD_LETTER: &str = "souk.dead-letter.v1";
+}
+
+/// `ce_source` of the domain that emits.
+pub mod source {
+    pub const USERS: &str = "/souk/users";
+    pub const PRODUCTS: &str = "/souk/products";
+    pub const ORDERS: &str = "/souk/orders";
+    pub const OPERATIONS: &str = "/souk/operations";
+}
+
+/// Header that addresses a replayed event to the one group that failed on it.
+pub const HEADER_REPLAY_GROUP: &str = "souk-replay-group";
+/// Header with the number of the replay: 0 the first time, then 1, 2, ...
+pub const HEADER_ROUND: &str = "souk-round";
+/// Header with the original place of a replayed event: `topic/partition/offset`.
+pub const HEADER_ORIGIN: &str = "souk-origin";
+
+/// An event as it waits in its aggregate for publication.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingEvent {
+    #[serde(with = "topic_name")]
+    pub topic: Topic,
+    /// The id of what changed, in text form: with `sequence` it makes the event's id.
+    pub aggregate: String,
+    /// Counts the aggregate's events from 1.
+    pub sequence: i64,
+    /// Events of one key stay in order; the aggregate's id unless a topic says otherwise.
+    pub key: String,
+    pub event_type: Cow<'static, str>,
+    pub source: Cow<'static, str>,
+    pub at: Timestamp,
+    /// JSON.
+    pub body: String,
+    /// Further headers: `traceparent`, what a replay needs.
+    pub headers: Vec<(String, String)>,
+}
+
+impl PendingEvent {
+    /// An event whose key is its aggregate.
+    pub fn new(
+        topic: Topic,
+        source: &'static str,
+        event_type: &'static str,
+        aggregate: String,
+        sequence: i64,
+        at: Timestamp,
+        body: &impl Serialize,
+    ) -> Self {
+        Self {
+            topic,
+            key: aggregate.clone(),
+            aggregate,
+            sequence,
+            event_type: Cow::Borrowed(event_type),
+            source: Cow::Borrowed(source),
+            at,
+            body: serde_json::to_string(body)
+                .expect("event bodies are plain data: nothing in them can fail to serialise"),
+            headers: Vec::new(),
+        }
+    }
+
+    /// `ce_id`: unique within the source.
+    pub fn id(&self) -> String {
+        format!("{}-{}", self.aggregate, self.sequence)
+    }
+}
+
+mod topic_name {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(topic: &super::Topic, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(topic.name())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<super::Topic, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        super::Topic::named(&name).ok_or_else(|| serde::de::Error::custom("unknown topic"))
+    }
+}
+
+/// Body of every `souk.order.*` event: the order as it is after the change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderChanged {
+    pub order_id: OrderId,
+    pub number: String,
+    pub customer_id: UserId,
+    pub status: OrderStatus,
+    /// Of the timeline entry that this event announces.
+    pub sequence: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    pub lines: Vec<OrderLine>,
+    pub total: Money,
+    /// Only of REJECTED: why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shortages: Vec<Shortage>,
+    /// Only of REJECTED: products that are no longer sold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unavailable: Vec<ProductId>,
+}
+
+/// Body of `souk.inventory.{reserved,rejected,released}.v1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InventoryDecided {
+    pub order_id: OrderId,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shortages: Vec<Shortage>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unavailable: Vec<ProductId>,
+}
+
+/// Body of `souk.inventory.stock-changed.v1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StockChanged {
+    pub product_id: ProductId,
+    pub available: i32,
+    /// What was in stock before this change.
+    pub previous: i32,
+}
+
+/// Body of `souk.product.{created,updated,archived}.v1`: the product as it is after the change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductChanged {
+    pub product_id: ProductId,
+    pub sku: String,
+    pub name: String,
+    pub category: String,
+    pub price: Money,
+    pub previous_price: Money,
+    pub archived: bool,
+    pub version: i32,
+}
+
+/// Body of `souk.user.*` events. Carries no address, name or token: who needs them asks the users domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserChanged {
+    pub user_id: UserId,
+    pub role: Role,
+    pub preferences: Preferences,
+    /// Filled by the demo: nobody is to be written to about it.
+    #[serde(default)]
+    pub demo: bool,
+}

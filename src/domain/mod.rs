@@ -1,0 +1,16 @@
+//! The rules of the shop, pure: ids, money, events, decisions, one file a domain.
+//!
+//! Nothing here performs I/O, reads a clock, or knows another module of the crate: time and randomness come in as
+//! arguments, so every decision can be replayed.
+
+pub mod events;
+pub mod ids;
+pub mod inventory;
+pub mod money;
+pub mod orders;
+pub mod page;
+pub mod products;
+pub mod search;
+pub mod text;
+pub mod time;
+pub mod users;

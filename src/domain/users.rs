@@ -1,0 +1,230 @@
+//! Users, their sessions, and the life of a refresh token.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::events::{PendingEvent, Topic, UserChanged, source};
+use super::ids::{SessionId, UserId};
+use super::text::Email;
+use super::time::Timestamp;
+
+/// What a user may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Role {
+    Customer,
+    Staff,
+    Admin,
+}
+
+impl Role {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Customer => "CUSTOMER",
+            Self::Staff => "STAFF",
+            Self::Admin => "ADMIN",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Customer, Self::Staff, Self::Admin].into_iter().find(|role| role.as_str() == name)
+    }
+
+    /// Staff and admins.
+    pub fn is_staff(self) -> bool {
+        self >= Self::Staff
+    }
+}
+
+/// What a user wants to be written to about. Account mail always goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preferences {
+    pub order_updates: bool,
+    pub promotions: bool,
+    pub recommendations: bool,
+}
+
+/// Promotions and recommendations only for those who asked.
+impl Default for Preferences {
+    fn default() -> Self {
+        Self { order_updates: true, promotions: false, recommendations: false }
+    }
+}
+
+/// A change of preferences: `None` leaves one as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PreferencesEdit {
+    pub order_updates: Option<bool>,
+    pub promotions: Option<bool>,
+    pub recommendations: Option<bool>,
+}
+
+impl Preferences {
+    pub fn edited(self, edit: PreferencesEdit) -> Self {
+        Self {
+            order_updates: edit.order_updates.unwrap_or(self.order_updates),
+            promotions: edit.promotions.unwrap_or(self.promotions),
+            recommendations: edit.recommendations.unwrap_or(self.recommendations),
+        }
+    }
+}
+
+/// A user as stored, without the password's hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    pub id: UserId,
+    pub email: Email,
+    pub name: String,
+    pub role: Role,
+    pub email_verified: bool,
+    pub preferences: Preferences,
+    /// Tokens of an earlier epoch are void: it rises with a new password, a role change, a sign-out everywhere.
+    pub token_epoch: i64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    /// Of the user's last event.
+    pub event_sequence: i64,
+}
+
+impl User {
+    /// The event that this user changed; counts it.
+    pub fn event(&mut self, event_type: &'static str, demo: bool, at: Timestamp) -> PendingEvent {
+        self.event_sequence += 1;
+        let body = UserChanged { user_id: self.id, role: self.role, preferences: self.preferences, demo };
+        PendingEvent::new(
+            Topic::UserEvents,
+            source::USERS,
+            event_type,
+            self.id.to_string(),
+            self.event_sequence,
+            at,
+            &body,
+        )
+    }
+}
+
+/// A bcrypt hash: never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(pub String);
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash(***)")
+    }
+}
+
+/// SHA-256 of a refresh token: what the store keeps of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenHash(pub [u8; 32]);
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenHash(***)")
+    }
+}
+
+/// Where a user is signed in: one family of refresh tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    pub id: SessionId,
+    pub user_id: UserId,
+    /// As the client named itself, at most 200 characters.
+    pub user_agent: Option<String>,
+    pub created_at: Timestamp,
+    pub last_used_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// One refresh token of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefreshToken {
+    pub hash: TokenHash,
+    pub session_id: SessionId,
+    /// When it was exchanged for its successor.
+    pub exchanged_at: Option<Timestamp>,
+    /// The token it was exchanged for.
+    pub successor: Option<TokenHash>,
+}
+
+/// A used token shown again this soon is taken for a race, not for theft. Milliseconds.
+pub const REFRESH_RACE_WINDOW_MS: i64 = 10_000;
+
+/// What happens to a refresh token that is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshVerdict {
+    /// Unused, its session alive: it is exchanged for a successor.
+    Exchange,
+    /// Just exchanged and its successor unused: refused, and nothing more.
+    Race,
+    /// Shown again later, or after its successor was used: somebody has a copy, the session ends.
+    Reuse,
+    /// Its session has expired or was revoked.
+    Dead,
+}
+
+/// Judges a token that the store knows. `successor_used` says whether the token it was exchanged for was exchanged too.
+pub fn judge_refresh(token: &RefreshToken, session: &Session, successor_used: bool, now: Timestamp) -> RefreshVerdict {
+    if session.revoked_at.is_some() || session.expires_at <= now {
+        return RefreshVerdict::Dead;
+    }
+    match token.exchanged_at {
+        None => RefreshVerdict::Exchange,
+        Some(at) if now.millis_since(at) <= REFRESH_RACE_WINDOW_MS && !successor_used => RefreshVerdict::Race,
+        Some(_) => RefreshVerdict::Reuse,
+    }
+}
+
+/// The fewest and the most characters (code points, after NFKC) of a password.
+pub const PASSWORD_LENGTH: std::ops::RangeInclusive<usize> = 8..=128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::TypedId;
+    use uuid::Uuid;
+
+    fn session() -> Session {
+        Session {
+            id: SessionId::from_uuid(Uuid::from_u128(1)),
+            user_id: UserId::from_uuid(Uuid::from_u128(2)),
+            user_agent: None,
+            created_at: Timestamp(0),
+            last_used_at: Timestamp(0),
+            expires_at: Timestamp(1_000_000),
+            revoked_at: None,
+        }
+    }
+
+    fn token(exchanged_at: Option<i64>) -> RefreshToken {
+        RefreshToken {
+            hash: TokenHash([1; 32]),
+            session_id: session().id,
+            exchanged_at: exchanged_at.map(Timestamp),
+            successor: exchanged_at.map(|_| TokenHash([2; 32])),
+        }
+    }
+
+    #[test]
+    fn a_refresh_token_is_judged_by_its_age_and_its_successor() {
+        let cases = [
+            (token(None), false, 5, RefreshVerdict::Exchange),
+            (token(Some(0)), false, 10_000, RefreshVerdict::Race),
+            (token(Some(0)), false, 10_001, RefreshVerdict::Reuse),
+            (token(Some(0)), true, 5, RefreshVerdict::Reuse),
+            (token(None), false, 1_000_000, RefreshVerdict::Dead),
+        ];
+        for (token, successor_used, now, expected) in cases {
+            assert_eq!(judge_refresh(&token, &session(), successor_used, Timestamp(now)), expected);
+        }
+        let revoked = Session { revoked_at: Some(Timestamp(3)), ..session() };
+        assert_eq!(judge_refresh(&token(None), &revoked, false, Timestamp(5)), RefreshVerdict::Dead);
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        assert!(!format!("{:?}", PasswordHash("$2b$12$abc".into())).contains("abc"));
+        assert!(!format!("{:?}", TokenHash([7; 32])).contains('7'));
+    }
+}

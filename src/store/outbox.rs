@@ -1,0 +1,31 @@
+//! The events that a domain's store holds until they are published.
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use super::StoreError;
+use crate::domain::events::PendingEvent;
+use crate::domain::time::Timestamp;
+
+/// Which pending events to forget: aggregate and sequence.
+pub type PendingEventId = (String, i64);
+
+/// Pending events of one domain's database. Its one user is the relay.
+#[async_trait]
+pub trait Outbox: Send + Sync {
+    /// The domain, for logs and metrics: `users`, `products`, `orders`, `operations`.
+    fn domain(&self) -> &'static str;
+
+    /// The events of each commit of this process, in commit order, right after the commit. Can be taken once. The
+    /// channel is bounded: what does not fit stays pending and is found by a sweep.
+    fn committed(&self) -> Option<mpsc::Receiver<Vec<PendingEvent>>>;
+
+    /// Fires when another process has written to this database (SQLite's `data_version`): time to sweep.
+    fn foreign_writes(&self) -> tokio::sync::watch::Receiver<u64>;
+
+    /// Up to `limit` events that were made before `before`, whoever wrote them: all of an aggregate in sequence.
+    async fn pending(&self, before: Timestamp, limit: u32) -> Result<Vec<PendingEvent>, StoreError>;
+
+    /// Forgets exactly these, after the log has them durably.
+    async fn clear(&self, published: Vec<PendingEventId>) -> Result<(), StoreError>;
+}

@@ -1,0 +1,1 @@
+//! Embedded stores: one SQLite file a domain.

@@ -1,0 +1,120 @@
+//! Port of the users store: users, credentials, sessions, refresh tokens, signing keys.
+
+use async_trait::async_trait;
+
+use super::StoreError;
+use crate::domain::events::PendingEvent;
+use crate::domain::ids::{SessionId, UserId};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::text::Email;
+use crate::domain::time::Timestamp;
+use crate::domain::users::{PasswordHash, PreferencesEdit, RefreshVerdict, Role, Session, TokenHash, User};
+
+/// A user to be saved, with the event that announces it.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    pub user: User,
+    pub password_hash: PasswordHash,
+    pub event: PendingEvent,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InsertUser {
+    Inserted,
+    /// The address belongs to a user already; case does not count.
+    EmailTaken,
+}
+
+/// A session to be saved with its first refresh token.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    pub session: Session,
+    pub token: TokenHash,
+}
+
+/// What became of a refresh token that was shown.
+#[derive(Debug, Clone)]
+pub enum Exchanged {
+    Done {
+        session: Session,
+        user: User,
+    },
+    /// Refused with this verdict; a reuse has revoked the session.
+    Refused(RefreshVerdict),
+    Unknown,
+}
+
+/// What an access token is checked against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionState {
+    pub user_id: UserId,
+    pub role: Role,
+    /// Revoked or expired: its tokens are void.
+    pub ended: bool,
+    /// The user's present epoch: tokens of an earlier one are void.
+    pub token_epoch: i64,
+}
+
+/// A key that signs access tokens.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredSigningKey {
+    pub kid: String,
+    /// PKCS#8, encrypted when `encrypted`.
+    pub private_key: Vec<u8>,
+    pub encrypted: bool,
+    pub created_at: Timestamp,
+}
+
+#[async_trait]
+pub trait UserStore: Send + Sync {
+    async fn insert_user(&self, user: NewUser) -> Result<InsertUser, StoreError>;
+
+    async fn users(&self, ids: &[UserId]) -> Result<Vec<User>, StoreError>;
+
+    /// The user of an address with the hash of the password.
+    async fn credentials(&self, email: &Email) -> Result<Option<(User, PasswordHash)>, StoreError>;
+
+    /// Newest first; `search` matches the beginnings of words of name and address.
+    async fn list_users(&self, search: Option<&str>, page: &PageRequest) -> Result<Page<User>, StoreError>;
+
+    /// Users in the store, those of `admin create` (role ADMIN) not counted.
+    async fn count_shoppers(&self) -> Result<u64, StoreError>;
+
+    /// `None`: no such user. Announces the change.
+    async fn edit_preferences(
+        &self,
+        id: UserId,
+        edit: PreferencesEdit,
+        at: Timestamp,
+    ) -> Result<Option<User>, StoreError>;
+
+    /// Changes the role and raises the token epoch when it differs. `None`: no such user.
+    async fn change_role(&self, id: UserId, role: Role, at: Timestamp) -> Result<Option<User>, StoreError>;
+
+    async fn insert_session(&self, session: NewSession) -> Result<(), StoreError>;
+
+    /// Judges a shown token (`domain::users::judge_refresh`) and does what the verdict says, in one transaction.
+    async fn exchange_refresh_token(
+        &self,
+        shown: TokenHash,
+        successor: TokenHash,
+        now: Timestamp,
+    ) -> Result<Exchanged, StoreError>;
+
+    /// Ends the session of a refresh token, used or not, if it is this user's. False: no such session of this user.
+    async fn end_session(&self, user: UserId, token: TokenHash, at: Timestamp) -> Result<bool, StoreError>;
+
+    /// Ends every session of a user and raises the token epoch.
+    async fn end_all_sessions(&self, user: UserId, at: Timestamp) -> Result<(), StoreError>;
+
+    async fn session_state(&self, session: SessionId, now: Timestamp) -> Result<Option<SessionState>, StoreError>;
+
+    /// Removes sessions that expired before `before`, with their tokens; returns how many.
+    async fn purge_sessions(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// Newest first.
+    async fn signing_keys(&self) -> Result<Vec<StoredSigningKey>, StoreError>;
+
+    /// Saves the shop's first key unless one is there; returns the keys that are there then.
+    async fn ensure_signing_key(&self, key: StoredSigningKey) -> Result<Vec<StoredSigningKey>, StoreError>;
+}

@@ -5,5 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod actors;
 pub mod domain;
+pub mod gateway;
 pub mod store;

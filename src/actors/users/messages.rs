@@ -1,0 +1,112 @@
+//! What the users actor can be asked.
+
+use actix::Message;
+
+use crate::actors::errors::DomainError;
+use crate::domain::ids::{SessionId, UserId};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::text::Email;
+use crate::domain::time::Timestamp;
+use crate::domain::users::{PreferencesEdit, Role, User};
+use crate::store::users::SessionState;
+
+/// A password as it was typed: never printed, never logged.
+#[derive(Clone)]
+pub struct Password(pub String);
+
+/// A session that just began or went on. The tokens are secrets: this type has no `Debug`.
+#[derive(Clone)]
+pub struct SignedIn {
+    pub user: User,
+    pub session_id: SessionId,
+    pub access_token: String,
+    pub refresh_token: String,
+    /// Of the access token.
+    pub expires_at: Timestamp,
+}
+
+/// Creates a customer and signs them in. Refusals: InvalidInput (`email`, `name`), WeakPassword (`password`),
+/// EmailTaken, Busy.
+#[derive(Message)]
+#[rtype(result = "Result<SignedIn, DomainError>")]
+pub struct SignUp {
+    /// Checked by the actor.
+    pub email: String,
+    pub name: String,
+    pub password: Password,
+    pub preferences: PreferencesEdit,
+    pub user_agent: Option<String>,
+}
+
+/// Signs in. Refusals: InvalidCredentials (also for an unknown address, in the same time), Busy.
+#[derive(Message)]
+#[rtype(result = "Result<SignedIn, DomainError>")]
+pub struct SignIn {
+    pub email: String,
+    pub password: Password,
+    pub user_agent: Option<String>,
+}
+
+/// Exchanges a refresh token for a new pair. Refusal: TokenInvalid.
+#[derive(Message)]
+#[rtype(result = "Result<SignedIn, DomainError>")]
+pub struct RefreshTokens {
+    pub refresh_token: String,
+}
+
+/// Ends a session of this user, or all of them. Refusal: TokenInvalid (not a token of this user's).
+#[derive(Message)]
+#[rtype(result = "Result<(), DomainError>")]
+pub struct SignOut {
+    pub user_id: UserId,
+    pub refresh_token: String,
+    pub everywhere: bool,
+}
+
+/// What a session and its user are now; a copy at most 5 s old. `None`: no such session.
+#[derive(Message)]
+#[rtype(result = "Result<Option<SessionState>, DomainError>")]
+pub struct CheckSession {
+    pub session_id: SessionId,
+}
+
+/// Those that exist, in no order.
+#[derive(Message)]
+#[rtype(result = "Result<Vec<User>, DomainError>")]
+pub struct GetUsers {
+    pub ids: Vec<UserId>,
+}
+
+/// Newest first. Refusal: InvalidInput (`after`).
+#[derive(Message)]
+#[rtype(result = "Result<Page<User>, DomainError>")]
+pub struct ListUsers {
+    pub search: Option<String>,
+    pub page: PageRequest,
+}
+
+/// Refusal: NotFound.
+#[derive(Message)]
+#[rtype(result = "Result<User, DomainError>")]
+pub struct EditPreferences {
+    pub user_id: UserId,
+    pub edit: PreferencesEdit,
+}
+
+/// Changes a role and ends the user's tokens. Refusal: NotFound.
+#[derive(Message)]
+#[rtype(result = "Result<User, DomainError>")]
+pub struct ChangeRole {
+    pub user_id: UserId,
+    pub role: Role,
+}
+
+/// Makes an account of any role, for `admin create` and the demo. Refusals as of [`SignUp`].
+#[derive(Message)]
+#[rtype(result = "Result<User, DomainError>")]
+pub struct CreateAccount {
+    pub email: Email,
+    pub name: String,
+    pub password: Password,
+    pub role: Role,
+}

@@ -1,1 +1,5 @@
 //! Souk: a real-time, event-driven e-commerce backend.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod telemetry;

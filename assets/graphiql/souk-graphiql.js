@@ -52,6 +52,8 @@
   const fetchPlainly = GraphiQL.createFetcher({
     url: path,
     subscriptionUrl: socketScheme + '//' + location.host + path,
+    // Without it a plain answer comes as a plain value, which noticeSession can look into.
+    enableIncrementalDelivery: false,
   });
 
   // Headers serve both ways: as such over HTTP, and as the payload of connection_init over the WebSocket.

@@ -160,10 +160,11 @@ impl Config {
                 })
                 .collect();
             for (key, uri) in uris {
-                if let Some(uri) = check.uri(&key, uri, "store.kind = \"mongodb\"", &["mongodb", "mongodb+srv"]) {
-                    if uri.scheme == "mongodb+srv" && (uri.endpoints.len() > 1 || uri.endpoints[0].port.is_some()) {
-                        check.wrong(&key, "a mongodb+srv URI has exactly one host and no port");
-                    }
+                let uri = check.uri(&key, uri, "store.kind = \"mongodb\"", &["mongodb", "mongodb+srv"]);
+                let resolved_by_dns = |uri: &Uri| uri.scheme == "mongodb+srv";
+                let has_ports = |uri: &Uri| uri.endpoints.len() > 1 || uri.endpoints.iter().any(|e| e.port.is_some());
+                if uri.is_some_and(|uri| resolved_by_dns(&uri) && has_ports(&uri)) {
+                    check.wrong(&key, "a mongodb+srv URI has exactly one host and no port");
                 }
             }
         }

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod actors;
+pub mod config;
 pub mod domain;
 pub mod gateway;
 pub mod store;
+pub mod telemetry;

@@ -18,6 +18,13 @@ pub struct GetProducts {
     pub ids: Vec<ProductId>,
 }
 
+/// As [`GetProducts`], read from the store: what a subscription shows must not be a copy from before its wake.
+#[derive(Message)]
+#[rtype(result = "Result<Vec<Product>, DomainError>")]
+pub struct GetFreshProducts {
+    pub ids: Vec<ProductId>,
+}
+
 /// Refusal: InvalidInput (`after`).
 #[derive(Message)]
 #[rtype(result = "Result<Page<Product>, DomainError>")]
@@ -60,5 +67,7 @@ pub struct AdjustStock {
 #[rtype(result = "Result<Consumed<()>, StoreError>")]
 pub struct DecideInventory {
     pub requests: Vec<InventoryRequest>,
+    /// Every product that the orders name: its copies are dropped.
+    pub touched: Vec<ProductId>,
     pub consumption: Consumption,
 }

@@ -1,72 +1,281 @@
-//! The UserActor.
+//! The users actor: accounts, sign-in, sessions, roles.
+//!
+//! It holds nothing but its tools: the store decides every race (a taken address, a refresh token shown twice), so a
+//! restart loses nothing. Whatever ends a session or raises a token epoch tells `sessions_changed`, so that this
+//! process forgets its copies at once; other processes follow within 5 s.
 
+pub mod hasher;
 pub mod messages;
 pub mod tokens;
 
-use actix::{Actor, Context, Handler, Message};
-use messages::*;
+use std::future::Future;
+use std::sync::Arc;
 
-pub struct UserActor;
+use actix::{Actor, Context, Handler, ResponseFuture, Supervised};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use self::hasher::{PasswordHasher, check_new_password};
+use self::messages::{
+    ChangeRole, CheckSession, CreateAccount, EditPreferences, GetUsers, ListUsers, Password, RefreshTokens, SignIn,
+    SignOut, SignUp, SignedIn,
+};
+use self::tokens::AccessTokens;
+use crate::actors::clock::now;
+use crate::actors::errors::DomainError;
+use crate::domain::events::event_type;
+use crate::domain::ids::{SessionId, TypedId, UserId};
+use crate::domain::page::Page;
+use crate::domain::text::{Email, MAX_NAME, check_text};
+use crate::domain::users::{Preferences, RefreshVerdict, Role, Session, TokenHash, User};
+use crate::store::users::{Exchanged, InsertUser, NewSession, NewUser, SessionState, UserStore};
+
+/// What a client may call itself is kept to this many characters.
+const MAX_USER_AGENT: usize = 200;
+
+/// The users actor's tools.
+pub struct UserTools {
+    pub store: Arc<dyn UserStore>,
+    pub tokens: AccessTokens,
+    pub hasher: PasswordHasher,
+    /// How long a session lives after its last refresh.
+    pub refresh_token_days: u32,
+    /// Called after a change with the session concerned, or `None` for all of a user's.
+    pub sessions_changed: Box<dyn Fn(Option<SessionId>) + Send + Sync>,
+}
+
+pub struct UserActor {
+    tools: Arc<UserTools>,
+}
+
+impl UserActor {
+    pub fn new(tools: Arc<UserTools>) -> Self {
+        Self { tools }
+    }
+
+    /// Runs a question beside the others: nothing of the actor is borrowed while it waits.
+    fn beside<T, F>(&self, work: impl FnOnce(Arc<UserTools>) -> F) -> ResponseFuture<Result<T, DomainError>>
+    where
+        F: Future<Output = Result<T, DomainError>> + 'static,
+    {
+        Box::pin(work(Arc::clone(&self.tools)))
+    }
+}
+
 impl Actor for UserActor {
     type Context = Context<Self>;
 }
+
+impl Supervised for UserActor {}
+
+/// A new account of any role: checks the input, hashes the password, saves. The refusals are those of [`SignUp`].
+pub async fn create_account(
+    store: &dyn UserStore,
+    hasher: &PasswordHasher,
+    account: CreateAccount,
+    preferences: Preferences,
+) -> Result<User, DomainError> {
+    let CreateAccount { email, name, password, role } = account;
+    check_text("name", &name, 1, MAX_NAME).map_err(|reason| DomainError::invalid("name", reason))?;
+    check_new_password(&password)?;
+    let password_hash = hasher.hash(&password).await?;
+    let at = now();
+    let mut user = User {
+        id: UserId::from_uuid(Uuid::now_v7()),
+        email,
+        name,
+        role,
+        email_verified: false,
+        preferences,
+        token_epoch: 0,
+        created_at: at,
+        updated_at: at,
+        event_sequence: 0,
+    };
+    let event = user.event(event_type::USER_SIGNED_UP, false, at);
+    match store.insert_user(NewUser { user: user.clone(), password_hash, event }).await? {
+        InsertUser::Inserted => Ok(user),
+        InsertUser::EmailTaken => Err(DomainError::EmailTaken),
+    }
+}
+
+fn parse_email(text: &str) -> Result<Email, DomainError> {
+    Email::parse(text).map_err(|reason| DomainError::invalid("email", reason))
+}
+
+fn new_refresh_token() -> String {
+    let secret: [u8; 32] = rand::random();
+    format!("srt_{}", URL_SAFE_NO_PAD.encode(secret))
+}
+
+fn token_hash(token: &str) -> TokenHash {
+    TokenHash(Sha256::digest(token.as_bytes()).into())
+}
+
+impl UserTools {
+    fn session_lifetime_ms(&self) -> i64 {
+        i64::from(self.refresh_token_days) * 24 * 60 * 60 * 1000
+    }
+
+    async fn open_session(&self, user: User, user_agent: Option<String>) -> Result<SignedIn, DomainError> {
+        let at = now();
+        let session = Session {
+            id: SessionId::from_uuid(Uuid::now_v7()),
+            user_id: user.id,
+            user_agent: user_agent.map(|agent| agent.chars().take(MAX_USER_AGENT).collect()),
+            created_at: at,
+            last_used_at: at,
+            expires_at: at.plus_millis(self.session_lifetime_ms()),
+            revoked_at: None,
+        };
+        let refresh_token = new_refresh_token();
+        let session_id = session.id;
+        self.store.insert_session(NewSession { session, token: token_hash(&refresh_token) }).await?;
+        Ok(self.signed_in(user, session_id, refresh_token))
+    }
+
+    fn signed_in(&self, user: User, session_id: SessionId, refresh_token: String) -> SignedIn {
+        let (access_token, expires_at) = self.tokens.sign(user.id, session_id, user.role, user.token_epoch, now());
+        SignedIn { user, session_id, access_token, refresh_token, expires_at }
+    }
+
+    async fn verified_user(&self, email: &str, password: &Password) -> Result<User, DomainError> {
+        let known = match Email::parse(email) {
+            Ok(email) => self.store.credentials(&email).await?,
+            Err(_) => None,
+        };
+        // What cannot be a password is not worth normalising; the decoy keeps the time the same.
+        let plausible = check_new_password(password).is_ok();
+        let candidate = if plausible { password.clone() } else { Password(String::new()) };
+        let hash = known.as_ref().filter(|_| plausible).map(|(_, hash)| hash);
+        let matches = self.hasher.verify(&candidate, hash).await?;
+        match known {
+            Some((user, _)) if matches => Ok(user),
+            _ => Err(DomainError::InvalidCredentials),
+        }
+    }
+}
+
 impl Handler<SignUp> for UserActor {
-    type Result = actix::ResponseFuture<<SignUp as Message>::Result>;
-    fn handle(&mut self, _: SignUp, _: &mut Context<Self>) -> Self::Result {
-        unreachable!()
+    type Result = ResponseFuture<Result<SignedIn, DomainError>>;
+
+    fn handle(&mut self, message: SignUp, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|tools| async move {
+            let SignUp { email, name, password, preferences, user_agent } = message;
+            let account = CreateAccount { email: parse_email(&email)?, name, password, role: Role::Customer };
+            let preferences = Preferences::default().edited(preferences);
+            let user = create_account(tools.store.as_ref(), &tools.hasher, account, preferences).await?;
+            tools.open_session(user, user_agent).await
+        })
     }
 }
-impl Handler<SignIn> for UserActor {
-    type Result = actix::ResponseFuture<<SignIn as Message>::Result>;
-    fn handle(&mut self, _: SignIn, _: &mut Context<Self>) -> Self::Result {
-        unreachable!()
-    }
-}
-impl Handler<RefreshTokens> for UserActor {
-    type Result = actix::ResponseFuture<<RefreshTokens as Message>::Result>;
-    fn handle(&mut self, _: RefreshTokens, _: &mut Context<Self>) -> Self::Result {
-        unreachable!()
-    }
-}
-impl Handler<SignOut> for UserActor {
-    type Result = actix::ResponseFuture<<SignOut as Message>::Result>;
-    fn handle(&mut self, _: SignOut, _: &mut Context<Self>) -> Self::Result {
-        unreachable!()
-    }
-}
-impl Handler<CheckSession> for UserActor {
-    type Result = actix::ResponseFuture<<CheckSession as Message>::Result>;
-    fn handle(&mut self, _: CheckSession, _: &mut Context<Self>) -> Self::Result {
-        unreachable!()
-    }
-}
-impl Handler<GetUsers> for UserActor {
-    type Result = actix::ResponseFuture<<GetUsers as Message>::Result>;
-    fn handle(&mut self, _: GetUsers, _: &mut Context<Self>) -> Self::Result {
-        unreachable!()
-    }
-}
-impl Handler<ListUsers> for UserActor {
-    type Result = actix::ResponseFuture<<ListUsers as Message>::Result>;
-    fn handle(&mut self, _: ListUsers, _: &mut Context<Self>) -> Self::Result {
-        unreachable!()
-    }
-}
-impl Handler<EditPreferences> for UserActor {
-    type Result = actix::ResponseFuture<<EditPreferences as Message>::Result>;
-    fn handle(&mut self, _: EditPreferences, _: &mut Context<Self>) -> Self::Result {
-        unreachable!()
-    }
-}
-impl Handler<ChangeRole> for UserActor {
-    type Result = actix::ResponseFuture<<ChangeRole as Message>::Result>;
-    fn handle(&mut self, _: ChangeRole, _: &mut Context<Self>) -> Self::Result {
-        unreachable!()
-    }
-}
+
 impl Handler<CreateAccount> for UserActor {
-    type Result = actix::ResponseFuture<<CreateAccount as Message>::Result>;
-    fn handle(&mut self, _: CreateAccount, _: &mut Context<Self>) -> Self::Result {
-        unreachable!()
+    type Result = ResponseFuture<Result<User, DomainError>>;
+
+    fn handle(&mut self, account: CreateAccount, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|tools| async move {
+            create_account(tools.store.as_ref(), &tools.hasher, account, Preferences::default()).await
+        })
+    }
+}
+
+impl Handler<SignIn> for UserActor {
+    type Result = ResponseFuture<Result<SignedIn, DomainError>>;
+
+    fn handle(&mut self, message: SignIn, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|tools| async move {
+            let user = tools.verified_user(&message.email, &message.password).await?;
+            tools.open_session(user, message.user_agent).await
+        })
+    }
+}
+
+impl Handler<RefreshTokens> for UserActor {
+    type Result = ResponseFuture<Result<SignedIn, DomainError>>;
+
+    fn handle(&mut self, RefreshTokens { refresh_token }: RefreshTokens, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|tools| async move {
+            let successor = new_refresh_token();
+            let shown = token_hash(&refresh_token);
+            match tools.store.exchange_refresh_token(shown, token_hash(&successor), now()).await? {
+                Exchanged::Done { session, user } => Ok(tools.signed_in(user, session.id, successor)),
+                Exchanged::Refused(verdict) => {
+                    if verdict == RefreshVerdict::Reuse {
+                        tracing::warn!("a used refresh token was shown again: its session was revoked");
+                        (tools.sessions_changed)(None);
+                    }
+                    Err(DomainError::TokenInvalid)
+                }
+                Exchanged::Unknown => Err(DomainError::TokenInvalid),
+            }
+        })
+    }
+}
+
+impl Handler<SignOut> for UserActor {
+    type Result = ResponseFuture<Result<(), DomainError>>;
+
+    fn handle(&mut self, message: SignOut, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|tools| async move {
+            let SignOut { user_id, refresh_token, everywhere } = message;
+            let at = now();
+            let ended = tools.store.end_session(user_id, token_hash(&refresh_token), at).await?;
+            if ended && everywhere {
+                tools.store.end_all_sessions(user_id, at).await?;
+            }
+            (tools.sessions_changed)(None);
+            if ended { Ok(()) } else { Err(DomainError::TokenInvalid) }
+        })
+    }
+}
+
+impl Handler<CheckSession> for UserActor {
+    type Result = ResponseFuture<Result<Option<SessionState>, DomainError>>;
+
+    fn handle(&mut self, CheckSession { session_id }: CheckSession, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|tools| async move { Ok(tools.store.session_state(session_id, now()).await?) })
+    }
+}
+
+impl Handler<GetUsers> for UserActor {
+    type Result = ResponseFuture<Result<Vec<User>, DomainError>>;
+
+    fn handle(&mut self, GetUsers { ids }: GetUsers, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|tools| async move { Ok(tools.store.users(&ids).await?) })
+    }
+}
+
+impl Handler<ListUsers> for UserActor {
+    type Result = ResponseFuture<Result<Page<User>, DomainError>>;
+
+    fn handle(&mut self, ListUsers { search, page }: ListUsers, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|tools| async move { Ok(tools.store.list_users(search.as_deref(), &page).await?) })
+    }
+}
+
+fn found(user: Option<User>) -> Result<User, DomainError> {
+    user.ok_or(DomainError::NotFound { what: "user", field: vec!["id".into()] })
+}
+
+impl Handler<EditPreferences> for UserActor {
+    type Result = ResponseFuture<Result<User, DomainError>>;
+
+    fn handle(&mut self, EditPreferences { user_id, edit }: EditPreferences, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|tools| async move { found(tools.store.edit_preferences(user_id, edit, now()).await?) })
+    }
+}
+
+impl Handler<ChangeRole> for UserActor {
+    type Result = ResponseFuture<Result<User, DomainError>>;
+
+    fn handle(&mut self, ChangeRole { user_id, role }: ChangeRole, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|tools| async move {
+            let user = found(tools.store.change_role(user_id, role, now()).await?)?;
+            (tools.sessions_changed)(None);
+            Ok(user)
+        })
     }
 }

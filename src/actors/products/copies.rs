@@ -1,0 +1,210 @@
+//! Copies of the catalogue in this process: at most 1 s old, counted from before they were read.
+//!
+//! Reads of single products that miss are gathered while another read is on its way and fetched together (natural
+//! batching: no timer). A change that this process makes drops the copy and fences reads that began before it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use quick_cache::sync::Cache;
+use tokio::sync::oneshot;
+
+use super::messages::ListProducts;
+use crate::domain::ids::ProductId;
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::products::{Category, Product, ProductFilter, ProductSort};
+use crate::store::StoreError;
+use crate::store::products::ProductStore;
+
+/// Catalogue reads and the prices of new orders follow a change within this time on every process.
+const MAX_AGE: Duration = Duration::from_secs(1);
+
+/// Single products kept.
+const MAX_PRODUCTS: usize = 50_000;
+
+/// Pages kept: each holds up to 100 products.
+const MAX_PAGES: usize = 1_000;
+
+#[derive(Clone)]
+struct Copy<T> {
+    value: T,
+    /// When its read began.
+    read_at: Instant,
+}
+
+impl<T> Copy<T> {
+    fn is_fresh(&self) -> bool {
+        self.read_at.elapsed() < MAX_AGE
+    }
+}
+
+type PageKey = (u64, ProductFilter, ProductSort, u32, Option<String>);
+type Answer = Result<Vec<Product>, StoreError>;
+
+#[derive(Default)]
+struct Gathering {
+    waiting: Vec<(Vec<ProductId>, oneshot::Sender<Answer>)>,
+    reading: bool,
+}
+
+pub struct ProductCopies {
+    store: Arc<dyn ProductStore>,
+    products: Cache<ProductId, Copy<Arc<Product>>>,
+    pages: Cache<PageKey, Copy<Arc<Page<Product>>>>,
+    categories: Mutex<Option<(u64, Copy<Vec<Category>>)>>,
+    gathering: Mutex<Gathering>,
+    /// Counts the changes that this process made to the catalogue: a page of an earlier count is not used.
+    generation: AtomicU64,
+    /// Counts the changes of single products that reads on their way must not hide.
+    fence: AtomicU64,
+    /// The fence at which a product changed last; entries are dropped when no read is on its way.
+    fenced: Mutex<HashMap<ProductId, u64>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these mutexes hold is changed in single calls: a panic leaves it whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ProductCopies {
+    pub fn new(store: Arc<dyn ProductStore>) -> Self {
+        Self {
+            store,
+            products: Cache::new(MAX_PRODUCTS),
+            pages: Cache::new(MAX_PAGES),
+            categories: Mutex::new(None),
+            gathering: Mutex::default(),
+            generation: AtomicU64::new(0),
+            fence: AtomicU64::new(0),
+            fenced: Mutex::default(),
+        }
+    }
+
+    /// Those that exist, in no order.
+    pub async fn products(self: &Arc<Self>, ids: &[ProductId]) -> Result<Vec<Product>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        let mut missing = Vec::new();
+        for id in ids {
+            match self.products.get(id).filter(Copy::is_fresh) {
+                Some(copy) => found.push(Product::clone(&copy.value)),
+                None => missing.push(*id),
+            }
+        }
+        if !missing.is_empty() {
+            found.extend(self.fetch(missing).await?);
+        }
+        Ok(found)
+    }
+
+    async fn fetch(self: &Arc<Self>, ids: Vec<ProductId>) -> Answer {
+        let (sender, receiver) = oneshot::channel();
+        let starts_reading = {
+            let mut gathering = lock(&self.gathering);
+            gathering.waiting.push((ids, sender));
+            !std::mem::replace(&mut gathering.reading, true)
+        };
+        if starts_reading {
+            actix_rt::spawn(Arc::clone(self).read_what_waits());
+        }
+        receiver.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the reading task ended".into())))
+    }
+
+    /// Reads rounds until nobody waits. A task of its own: no asker's cancellation stops the others.
+    async fn read_what_waits(self: Arc<Self>) {
+        let _turn = ReadingTurn(&self);
+        loop {
+            let round = std::mem::take(&mut lock(&self.gathering).waiting);
+            let mut wanted: Vec<ProductId> = round.iter().flat_map(|(ids, _)| ids.iter().copied()).collect();
+            wanted.sort_unstable();
+            wanted.dedup();
+            let together = self.read_and_keep(&wanted).await;
+            for (ids, sender) in round {
+                let share = together.as_ref().map_err(Clone::clone).map(|products| {
+                    products.iter().filter(|product| ids.contains(&product.id)).cloned().collect()
+                });
+                // An asker that gave up needs no answer.
+                let _ = sender.send(share);
+            }
+            let mut gathering = lock(&self.gathering);
+            if gathering.waiting.is_empty() {
+                gathering.reading = false;
+                return;
+            }
+        }
+    }
+
+    async fn read_and_keep(&self, ids: &[ProductId]) -> Answer {
+        let (read_at, fence) = (Instant::now(), self.fence.load(Ordering::Acquire));
+        let products = self.store.products(ids).await?;
+        let fenced = lock(&self.fenced);
+        for product in &products {
+            if fenced.get(&product.id).is_none_or(|changed_at| *changed_at <= fence) {
+                self.products.insert(product.id, Copy { value: Arc::new(product.clone()), read_at });
+            }
+        }
+        drop(fenced);
+        Ok(products)
+    }
+
+    /// A page of the catalogue.
+    pub async fn page(&self, list: ListProducts) -> Result<Page<Product>, StoreError> {
+        let ListProducts { filter, sort, page } = list;
+        let generation = self.generation.load(Ordering::Acquire);
+        let PageRequest { first, after } = page.clone();
+        let key: PageKey = (generation, filter, sort, first, after);
+        if let Some(copy) = self.pages.get(&key).filter(Copy::is_fresh) {
+            return Ok(Page::clone(&copy.value));
+        }
+        let read_at = Instant::now();
+        let read = self.store.list_products(&key.1, key.2, &page).await?;
+        self.pages.insert(key, Copy { value: Arc::new(read.clone()), read_at });
+        Ok(read)
+    }
+
+    /// The categories of the catalogue.
+    pub async fn categories(&self) -> Result<Vec<Category>, StoreError> {
+        let generation = self.generation.load(Ordering::Acquire);
+        if let Some((of, copy)) = lock(&self.categories).as_ref()
+            && *of == generation
+            && copy.is_fresh()
+        {
+            return Ok(copy.value.clone());
+        }
+        let read_at = Instant::now();
+        let categories = self.store.categories().await?;
+        *lock(&self.categories) = Some((generation, Copy { value: categories.clone(), read_at }));
+        Ok(categories)
+    }
+
+    /// A product is now this: pages and copies made before are not used any more.
+    pub fn changed(&self, product: &Product) {
+        self.forget(product.id);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A product's stock may have changed: its copy is dropped, also one that is being read now.
+    pub fn forget(&self, id: ProductId) {
+        let mut fenced = lock(&self.fenced);
+        let fence = self.fence.fetch_add(1, Ordering::AcqRel) + 1;
+        if !lock(&self.gathering).reading {
+            fenced.clear();
+        }
+        fenced.insert(id, fence);
+        self.products.remove(&id);
+    }
+}
+
+/// Gives the turn back when the reading task panics: who waits sees the channel close, the next asker starts anew.
+struct ReadingTurn<'a>(&'a ProductCopies);
+
+impl Drop for ReadingTurn<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut gathering = lock(&self.0.gathering);
+            gathering.reading = false;
+            gathering.waiting.clear();
+        }
+    }
+}

@@ -1,53 +1,297 @@
-//! The OrderActor.
+//! The orders actor: places orders through its writer, moves them on, applies stock's verdicts.
+//!
+//! `PlaceOrder`: check and merge the lines, take the products' present names and prices, build the PENDING order, hand
+//! it to the writer, answer once it is durable. The store's unique key per customer decides who was first; what became
+//! of an order whose write has an unknown outcome is looked up before anything is answered.
 
 pub mod messages;
+pub mod writer;
 
-use actix::{Actor, Context, Handler, Message};
-use messages::*;
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
 
-pub struct OrderActor;
+use actix::{Actor, Context, Handler, ResponseFuture, Supervised};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use self::messages::{
+    AdvanceOrder, ApplyVerdicts, ChangesAfter, GetOrders, LatestChange, ListOrders, PlaceOrder, Placed,
+};
+use self::writer::{OrderWriter, WriteOrder};
+use crate::actors::ask::{Address, AskError};
+use crate::actors::clock::now;
+use crate::actors::errors::{DomainError, path};
+use crate::actors::products::ProductActor;
+use crate::actors::products::messages::GetProducts;
+use crate::domain::ids::{OrderId, ProductId, TypedId};
+use crate::domain::inventory::{WantedLine, merge_lines};
+use crate::domain::money::Currency;
+use crate::domain::orders::{InputDigest, MAX_LINES, MAX_QUANTITY, NewOrder, Order, OrderLine, order_number};
+use crate::domain::page::Page;
+use crate::domain::products::Product;
+use crate::domain::text::{MAX_KEY, MAX_TEXT, check_text};
+use crate::store::StoreError;
+use crate::store::consumption::Consumed;
+use crate::store::orders::{AdvanceOrder as Advanced, InsertOrder, OrderChangeEntry, OrderStore};
+
+/// A number that was taken is drawn anew this often: 40 random bits a day collide rarely, five times never.
+const NUMBER_ATTEMPTS: usize = 5;
+
+/// A write that was interrupted is tried this often before the caller is told to come back.
+const WRITE_ATTEMPTS: usize = 4;
+
+/// The orders actor's tools.
+pub struct OrderTools {
+    pub store: Arc<dyn OrderStore>,
+    pub products: Address<ProductActor>,
+    pub writer: Address<OrderWriter>,
+    pub currency: Currency,
+    pub ask_deadline: Duration,
+}
+
+pub struct OrderActor {
+    tools: Arc<OrderTools>,
+}
+
+impl OrderActor {
+    pub fn new(tools: Arc<OrderTools>) -> Self {
+        Self { tools }
+    }
+
+    fn beside<T, E, F>(&self, work: impl FnOnce(Arc<OrderTools>) -> F) -> ResponseFuture<Result<T, E>>
+    where
+        F: Future<Output = Result<T, E>> + 'static,
+    {
+        Box::pin(work(Arc::clone(&self.tools)))
+    }
+}
+
 impl Actor for OrderActor {
     type Context = Context<Self>;
 }
+
+impl Supervised for OrderActor {}
+
+/// Checks the lines as they came and merges those of one product.
+fn checked_lines(lines: &[WantedLine]) -> Result<Vec<WantedLine>, DomainError> {
+    if lines.is_empty() {
+        return Err(DomainError::invalid("lines", "an order has at least one line"));
+    }
+    if lines.len() > MAX_LINES {
+        return Err(DomainError::invalid("lines", format!("an order has at most {MAX_LINES} lines")));
+    }
+    for (position, line) in lines.iter().enumerate() {
+        if !(1..=MAX_QUANTITY).contains(&line.quantity) {
+            let field = format!("lines.{position}.quantity");
+            return Err(DomainError::invalid(&field, format!("a quantity is 1 to {MAX_QUANTITY}")));
+        }
+    }
+    Ok(merge_lines(lines))
+}
+
+/// What makes two requests the same: the set of products and quantities, not the order of lines.
+fn digest_of(merged: &[WantedLine]) -> InputDigest {
+    let mut sorted: Vec<&WantedLine> = merged.iter().collect();
+    sorted.sort_unstable_by_key(|line| line.product_id);
+    let mut hasher = Sha256::new();
+    for line in sorted {
+        hasher.update(line.product_id.as_bytes());
+        hasher.update(line.quantity.to_be_bytes());
+    }
+    InputDigest(hasher.finalize().into())
+}
+
+/// The lines with what the products are called and cost now; refuses the first that cannot be ordered.
+fn priced_lines(
+    given: &[WantedLine],
+    merged: &[WantedLine],
+    products: Vec<Product>,
+) -> Result<Vec<OrderLine>, DomainError> {
+    let mut products: HashMap<ProductId, Product> =
+        products.into_iter().map(|product| (product.id, product)).collect();
+    let field = |id: ProductId| {
+        let position = given.iter().position(|line| line.product_id == id).unwrap_or_default();
+        path(&format!("lines.{position}.productId"))
+    };
+    merged
+        .iter()
+        .map(|line| match products.remove(&line.product_id) {
+            None => Err(DomainError::NotFound { what: "product", field: field(line.product_id) }),
+            Some(product) if product.archived => {
+                Err(DomainError::ProductUnavailable { product_id: product.id, field: field(product.id) })
+            }
+            Some(product) => Ok(OrderLine {
+                product_id: product.id,
+                sku: product.sku,
+                name: product.name,
+                category: product.category,
+                unit_price: product.price,
+                quantity: line.quantity,
+            }),
+        })
+        .collect()
+}
+
+impl OrderTools {
+    async fn place(&self, request: PlaceOrder) -> Result<Placed, DomainError> {
+        check_text("idempotencyKey", &request.idempotency_key, 1, MAX_KEY)
+            .map_err(|reason| DomainError::invalid("idempotencyKey", reason))?;
+        let merged = checked_lines(&request.lines)?;
+        let digest = digest_of(&merged);
+        match self.build(&request, &merged, digest).await {
+            Ok(order) => self.write(order).await,
+            // An existing order wins over every product error.
+            Err(refusal) => match self.store.order_by_key(request.customer_id, &request.idempotency_key).await? {
+                Some(order) => replay(order, digest),
+                None => Err(refusal),
+            },
+        }
+    }
+
+    async fn build(
+        &self,
+        request: &PlaceOrder,
+        merged: &[WantedLine],
+        input_digest: InputDigest,
+    ) -> Result<NewOrder, DomainError> {
+        let ids = merged.iter().map(|line| line.product_id).collect();
+        let products = self.products.ask(GetProducts { ids }, self.ask_deadline).await??;
+        let lines = priced_lines(&request.lines, merged, products)?;
+        let order = NewOrder {
+            id: OrderId::from_uuid(Uuid::now_v7()),
+            number: order_number(now(), rand::random()),
+            customer_id: request.customer_id,
+            lines,
+            currency: self.currency,
+            idempotency_key: request.idempotency_key.clone(),
+            input_digest,
+        };
+        // Placing it once here refuses a total that does not fit before anything is written.
+        order.clone().place(now()).map_err(|error| DomainError::invalid("lines", error))?;
+        Ok(order)
+    }
+
+    async fn write(&self, mut new_order: NewOrder) -> Result<Placed, DomainError> {
+        let (id, digest) = (new_order.id, new_order.input_digest);
+        let mut interruptions = 0;
+        let mut numbers = 0;
+        loop {
+            let (order, event) =
+                new_order.clone().place(now()).map_err(|error| DomainError::invalid("lines", error))?;
+            let written = self.writer.ask(WriteOrder { order: order.clone(), event }, self.ask_deadline).await;
+            match written {
+                Ok(Ok(InsertOrder::Inserted)) => return Ok(Placed { order, replayed: false }),
+                // Our own write whose answer was lost.
+                Ok(Ok(InsertOrder::Replayed(existing))) if existing.id == id => {
+                    return Ok(Placed { order: *existing, replayed: false });
+                }
+                Ok(Ok(InsertOrder::Replayed(existing))) => return replay(*existing, digest),
+                Ok(Ok(InsertOrder::NumberTaken)) if numbers < NUMBER_ATTEMPTS => {
+                    numbers += 1;
+                    new_order.number = order_number(now(), rand::random());
+                }
+                Ok(Ok(InsertOrder::NumberTaken)) => {
+                    return Err(DomainError::Internal("no free order number was found".into()));
+                }
+                Err(AskError::Busy) => return Err(AskError::Busy.into()),
+                // The outcome is unknown. Writing the same order again is safe: its id and key are unique.
+                Err(AskError::Interrupted) if interruptions < WRITE_ATTEMPTS => interruptions += 1,
+                Err(error) => return self.settle_unknown(&new_order, error.into()).await,
+                Ok(Err(error)) => return self.settle_unknown(&new_order, error.into()).await,
+            }
+        }
+    }
+
+    /// What became of a write that gave no answer: looked up before anything is said.
+    async fn settle_unknown(&self, order: &NewOrder, failure: DomainError) -> Result<Placed, DomainError> {
+        match self.store.order_by_key(order.customer_id, &order.idempotency_key).await {
+            Ok(Some(existing)) if existing.id == order.id => Ok(Placed { order: existing, replayed: false }),
+            Ok(Some(existing)) => replay(existing, order.input_digest),
+            Ok(None) | Err(_) => Err(failure),
+        }
+    }
+}
+
+fn replay(order: Order, digest: InputDigest) -> Result<Placed, DomainError> {
+    if order.input_digest == digest {
+        Ok(Placed { order, replayed: true })
+    } else {
+        Err(DomainError::IdempotencyKeyReused)
+    }
+}
+
 impl Handler<PlaceOrder> for OrderActor {
-    type Result = actix::ResponseFuture<<PlaceOrder as Message>::Result>;
-    fn handle(&mut self, _: PlaceOrder, _: &mut Context<Self>) -> Self::Result {
-        unreachable!()
+    type Result = ResponseFuture<Result<Placed, DomainError>>;
+
+    fn handle(&mut self, request: PlaceOrder, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|tools| async move { tools.place(request).await })
     }
 }
+
 impl Handler<GetOrders> for OrderActor {
-    type Result = actix::ResponseFuture<<GetOrders as Message>::Result>;
-    fn handle(&mut self, _: GetOrders, _: &mut Context<Self>) -> Self::Result {
-        unreachable!()
+    type Result = ResponseFuture<Result<Vec<Order>, DomainError>>;
+
+    fn handle(&mut self, GetOrders { ids, customer_id }: GetOrders, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|tools| async move {
+            let mut orders = tools.store.orders(&ids).await?;
+            orders.retain(|order| customer_id.is_none_or(|customer| customer == order.customer_id));
+            Ok(orders)
+        })
     }
 }
+
 impl Handler<ListOrders> for OrderActor {
-    type Result = actix::ResponseFuture<<ListOrders as Message>::Result>;
-    fn handle(&mut self, _: ListOrders, _: &mut Context<Self>) -> Self::Result {
-        unreachable!()
+    type Result = ResponseFuture<Result<Page<Order>, DomainError>>;
+
+    fn handle(&mut self, ListOrders { filter, page }: ListOrders, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|tools| async move { Ok(tools.store.list_orders(&filter, &page).await?) })
     }
 }
+
 impl Handler<AdvanceOrder> for OrderActor {
-    type Result = actix::ResponseFuture<<AdvanceOrder as Message>::Result>;
-    fn handle(&mut self, _: AdvanceOrder, _: &mut Context<Self>) -> Self::Result {
-        unreachable!()
+    type Result = ResponseFuture<Result<Order, DomainError>>;
+
+    fn handle(&mut self, AdvanceOrder { advance }: AdvanceOrder, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|tools| async move {
+            if let Some(note) = &advance.note {
+                check_text("the text", note, 0, MAX_TEXT).map_err(|reason| DomainError::invalid("note", reason))?;
+            }
+            match tools.store.advance_order(advance, now()).await? {
+                Advanced::Advanced(order) => Ok(*order),
+                Advanced::NotFound => Err(DomainError::NotFound { what: "order", field: path("id") }),
+                Advanced::Illegal(illegal) => Err(illegal.into()),
+            }
+        })
     }
 }
+
 impl Handler<ApplyVerdicts> for OrderActor {
-    type Result = actix::ResponseFuture<<ApplyVerdicts as Message>::Result>;
-    fn handle(&mut self, _: ApplyVerdicts, _: &mut Context<Self>) -> Self::Result {
-        unreachable!()
+    type Result = ResponseFuture<Result<Consumed<()>, StoreError>>;
+
+    fn handle(&mut self, message: ApplyVerdicts, _: &mut Context<Self>) -> Self::Result {
+        let ApplyVerdicts { verdicts, consumption } = message;
+        self.beside(|tools| async move { tools.store.apply_verdicts(verdicts, consumption, now()).await })
     }
 }
+
 impl Handler<LatestChange> for OrderActor {
-    type Result = actix::ResponseFuture<<LatestChange as Message>::Result>;
-    fn handle(&mut self, _: LatestChange, _: &mut Context<Self>) -> Self::Result {
-        unreachable!()
+    type Result = ResponseFuture<Result<String, DomainError>>;
+
+    fn handle(&mut self, LatestChange { customer_id }: LatestChange, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|tools| async move { Ok(tools.store.latest_change(customer_id).await?) })
     }
 }
+
 impl Handler<ChangesAfter> for OrderActor {
-    type Result = actix::ResponseFuture<<ChangesAfter as Message>::Result>;
-    fn handle(&mut self, _: ChangesAfter, _: &mut Context<Self>) -> Self::Result {
-        unreachable!()
+    type Result = ResponseFuture<Result<Vec<OrderChangeEntry>, DomainError>>;
+
+    fn handle(&mut self, message: ChangesAfter, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|tools| async move {
+            let ChangesAfter { customer_id, cursor, limit } = message;
+            let changes = tools.store.changes_after(customer_id, &cursor, limit).await?;
+            changes.ok_or_else(|| DomainError::invalid("after", "not a cursor of this stream"))
+        })
     }
 }

@@ -79,11 +79,17 @@
     return 'graphiql-' + Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join('');
   }
 
+  // GraphiQL shows no variables in the tab it opens with, so the first one has none.
   const tabs = [
     {
-      query: `# 1. Browse. No sign-in is needed. Keep the id of something you like.
-query BrowseProducts($search: String) {
-  products(first: 10, where: { search: $search, inStock: true }, sort: NAME) {
+      query: `# 1. Browse. No sign-in is needed.
+# Keep the id of something you like.
+query BrowseProducts {
+  products(
+    first: 10
+    where: { inStock: true }
+    sort: NAME
+  ) {
     totalCount
     nodes {
       id
@@ -98,10 +104,10 @@ query BrowseProducts($search: String) {
   categories { name productCount }
 }
 `,
-      variables: json({ search: null }),
     },
     {
-      query: `# 2. Sign up, and the next time sign in. This page keeps the token for the other tabs.
+      query: `# 2. Sign up, and the next time sign in.
+# This page keeps the token for the other tabs.
 mutation SignUp($email: String!, $name: String!, $password: String!) {
   signUp(input: { email: $email, name: $name, password: $password }) {
     session {
@@ -130,8 +136,10 @@ mutation SignIn($email: String!, $password: String!) {
       operationName: 'SignUp',
     },
     {
-      query: `# 3. Place an order. Put a product's id from tab 1 into the variables. The same idempotencyKey gives the
-# same order again; waitMs: 0 does not wait for the stock, so that tab 4 has something to see.
+      query: `# 3. Place an order. Put a product's id from tab 1
+# into the variables. The same idempotencyKey gives
+# the same order again. waitMs: 0 does not wait for
+# the stock, so that tab 4 has something to see.
 mutation PlaceOrder($input: OrderPlaceInput!) {
   orderPlace(input: $input) {
     replayed
@@ -157,8 +165,9 @@ mutation PlaceOrder($input: OrderPlaceInput!) {
       }),
     },
     {
-      query: `# 4. Watch an order. Put its id from tab 3 into the variables. after: 0 tells its whole story; without it
-# only the latest event and what follows.
+      query: `# 4. Watch an order. Put its id from tab 3 into the
+# variables. after: 0 tells its whole story; without
+# it only the latest event and what follows.
 subscription WatchOrder($id: ID!, $after: Int) {
   orderUpdated(id: $id, after: $after) {
     cursor

@@ -39,7 +39,9 @@ pub struct Problem {
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Set nowhere, or by code.
+    /// Not known: the value was checked by itself, without the sources it came from.
+    Unstated,
+    /// Set nowhere.
     Default,
     File {
         path: PathBuf,
@@ -52,6 +54,7 @@ pub enum Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unstated => Ok(()),
             Self::Default => f.write_str("default"),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Variable(name) => write!(f, "variable {name}"),
@@ -62,7 +65,10 @@ impl fmt::Display for Place {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}): {}", self.key, self.place, self.what)?;
+        match &self.place {
+            Place::Unstated => write!(f, "{}: {}", self.key, self.what)?,
+            place => write!(f, "{} ({place}): {}", self.key, self.what)?,
+        }
         if !self.remedy.is_empty() {
             write!(f, "; {}", self.remedy)?;
         }

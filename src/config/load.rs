@@ -154,7 +154,7 @@ impl Layers {
         match config.validate() {
             Err(ConfigError::Problems(mut problems)) => {
                 for problem in &mut problems {
-                    problem.place = self.places.remove(&problem.key).unwrap_or(Place::Default);
+                    problem.place = self.places.get(&problem.key).cloned().unwrap_or(Place::Default);
                 }
                 Err(ConfigError::Problems(problems))
             }
@@ -173,7 +173,7 @@ impl Layers {
             }
         }
         if self.problems.is_empty() {
-            self.wrong("configuration", Place::Default, error.message().to_owned());
+            self.wrong("configuration", Place::Unstated, error.message().to_owned());
         }
         std::mem::take(&mut self.problems)
     }

@@ -143,6 +143,11 @@ const WRONG_VARIABLES: &[(&str, &str, &[&str])] = &[
     ("SOUK__GATEWAY__PUBLIC_URL", "https://a:b@shop.example", &["credentials"]),
     ("SOUK__GATEWAY__PUBLIC_URL", "https://shop.example:99999", &["port"]),
     ("SOUK__GATEWAY__ALLOWED_ORIGINS", "https://a.example,b.example", &["`b.example`"]),
+    (
+        "SOUK__GATEWAY__ALLOWED_ORIGINS",
+        "a.example,b.example",
+        &["`a.example`", "gateway.allowed_origins (variable SOUK__GATEWAY__ALLOWED_ORIGINS): `b.example`"],
+    ),
     ("SOUK__GATEWAY__TRUSTED_PROXIES", "10.0.0.0/33", &["10.0.0.0/8"]),
     ("SOUK__GATEWAY__MAX_DEPTH", "0", &["0 is not in 1 to 100"]),
     ("SOUK__GATEWAY__MAX_BODY_BYTES", "1MB", &["`1MB` is not a whole number", "in bytes"]),
@@ -276,7 +281,7 @@ fn servers_are_checked_and_those_without_an_adapter_refused_by_name() {
     let error = config.require_built_adapters().unwrap_err();
     assert_eq!(error.problems().len(), 4);
     for name in ["mongodb", "kafka", "redis", "smtp"] {
-        assert!(error.to_string().contains(&format!("this build has no adapter for {name} yet")), "{error}");
+        assert!(error.to_string().contains(&format!(".kind: this build has no adapter for {name} yet")), "{error}");
     }
 
     for (name, value, words) in [

@@ -15,7 +15,7 @@ use super::{
 const DAY_MS: u64 = 86_400_000;
 
 impl Config {
-    /// Finds everything that is wrong. The problems' places are [`Place::Default`]; `load` knows better ones.
+    /// Finds everything that is wrong. The problems' places are [`Place::Unstated`]; `load` knows them.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut check = Check::default();
         self.check_ranges(&mut check);
@@ -39,7 +39,7 @@ impl Config {
         ];
         let missing = |(key, _, name, built): (&str, bool, &str, &str)| Problem {
             key: key.into(),
-            place: Place::Default,
+            place: Place::Unstated,
             what: format!("this build has no adapter for {name} yet"),
             remedy: format!("set {key} = \"{built}\""),
         };
@@ -355,7 +355,7 @@ struct Check {
 impl Check {
     fn push(&mut self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
         let (key, what, remedy) = (key.to_owned(), what.into(), remedy.into());
-        self.problems.push(Problem { key, place: Place::Default, what, remedy });
+        self.problems.push(Problem { key, place: Place::Unstated, what, remedy });
     }
 
     /// A problem whose remedy is what `config.toml` says about the setting.

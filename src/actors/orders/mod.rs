@@ -109,8 +109,7 @@ fn priced_lines(
     merged: &[WantedLine],
     products: Vec<Product>,
 ) -> Result<Vec<OrderLine>, DomainError> {
-    let mut products: HashMap<ProductId, Product> =
-        products.into_iter().map(|product| (product.id, product)).collect();
+    let mut products: HashMap<ProductId, Product> = products.into_iter().map(|product| (product.id, product)).collect();
     let field = |id: ProductId| {
         let position = given.iter().position(|line| line.product_id == id).unwrap_or_default();
         path(&format!("lines.{position}.productId"))

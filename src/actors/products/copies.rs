@@ -121,9 +121,10 @@ impl ProductCopies {
             wanted.dedup();
             let together = self.read_and_keep(&wanted).await;
             for (ids, sender) in round {
-                let share = together.as_ref().map_err(Clone::clone).map(|products| {
-                    products.iter().filter(|product| ids.contains(&product.id)).cloned().collect()
-                });
+                let share = together
+                    .as_ref()
+                    .map_err(Clone::clone)
+                    .map(|products| products.iter().filter(|product| ids.contains(&product.id)).cloned().collect());
                 // An asker that gave up needs no answer.
                 let _ = sender.send(share);
             }

@@ -5,6 +5,7 @@
 //! process forgets its copies at once; other processes follow within 5 s.
 
 pub mod hasher;
+pub mod keys;
 pub mod messages;
 pub mod tokens;
 

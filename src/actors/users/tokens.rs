@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
+use ed25519_dalek::pkcs8::EncodePrivateKey;
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
@@ -41,31 +41,33 @@ pub struct AccessClaims {
 #[error("the access token is not valid")]
 pub struct InvalidAccessToken;
 
-/// A key that cannot be used.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("signing key {kid}: {reason}")]
-pub struct InvalidSigningKey {
-    pub kid: String,
-    pub reason: String,
-}
-
-/// An Ed25519 key in the form in which it is stored: PKCS#8 DER.
+/// An Ed25519 key: one that signs, or one whose tokens are only accepted.
 #[derive(Clone)]
-pub struct SigningKeyMaterial {
-    pub kid: String,
-    pub pkcs8: Vec<u8>,
+pub struct KeyMaterial {
+    kid: String,
+    signing: Option<SigningKey>,
+    verifying: VerifyingKey,
 }
 
-impl SigningKeyMaterial {
-    /// A new key; its id is made of its first public bytes.
-    pub fn generate() -> Self {
-        let seed: [u8; 32] = rand::random();
-        let key = SigningKey::from_bytes(&seed);
-        let kid = key.verifying_key().as_bytes()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        let pkcs8 = key.to_pkcs8_der().expect("an Ed25519 key always has a PKCS#8 form").as_bytes().to_vec();
-        Self { kid, pkcs8 }
+/// The id of a key: its first eight public bytes.
+pub fn kid_of(key: &VerifyingKey) -> String {
+    key.as_bytes()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl KeyMaterial {
+    pub fn signing(kid: String, key: SigningKey) -> Self {
+        Self { kid, verifying: key.verifying_key(), signing: Some(key) }
+    }
+
+    pub fn verifying(kid: String, key: VerifyingKey) -> Self {
+        Self { kid, signing: None, verifying: key }
     }
 }
+
+/// There is no key that signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no signing key")]
+pub struct NoSigningKey;
 
 struct Keys {
     current_kid: String,
@@ -84,13 +86,13 @@ pub struct AccessTokens {
 }
 
 impl AccessTokens {
-    /// Signs with the first key and accepts all of them.
+    /// Signs with the first key that can and accepts all of them.
     pub fn new(
-        keys: &[SigningKeyMaterial],
+        keys: &[KeyMaterial],
         issuer: &str,
         audience: &str,
         lifetime_seconds: i64,
-    ) -> Result<Self, InvalidSigningKey> {
+    ) -> Result<Self, NoSigningKey> {
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.leeway = LEEWAY_SECONDS;
         validation.validate_nbf = true;
@@ -146,16 +148,13 @@ impl AccessTokens {
     }
 }
 
-fn read_keys(keys: &[SigningKeyMaterial]) -> Result<Keys, InvalidSigningKey> {
-    let current = keys.first().ok_or(InvalidSigningKey { kid: "-".into(), reason: "there is no key".into() })?;
-    let mut verifying = HashMap::new();
-    for key in keys {
-        let invalid =
-            |error: ed25519_dalek::pkcs8::Error| InvalidSigningKey { kid: key.kid.clone(), reason: error.to_string() };
-        let parsed = SigningKey::from_pkcs8_der(&key.pkcs8).map_err(invalid)?;
-        verifying.insert(key.kid.clone(), DecodingKey::from_ed_der(parsed.verifying_key().as_bytes()));
-    }
-    Ok(Keys { current_kid: current.kid.clone(), signing: EncodingKey::from_ed_der(&current.pkcs8), verifying })
+fn read_keys(keys: &[KeyMaterial]) -> Result<Keys, NoSigningKey> {
+    let (current_kid, current) =
+        keys.iter().find_map(|key| Some((key.kid.clone(), key.signing.as_ref()?))).ok_or(NoSigningKey)?;
+    let pkcs8 = current.to_pkcs8_der().expect("an Ed25519 key always has a PKCS#8 form");
+    let verifying =
+        keys.iter().map(|key| (key.kid.clone(), DecodingKey::from_ed_der(key.verifying.as_bytes()))).collect();
+    Ok(Keys { current_kid, signing: EncodingKey::from_ed_der(pkcs8.as_bytes()), verifying })
 }
 
 #[cfg(test)]
@@ -164,7 +163,12 @@ mod tests {
     use crate::domain::ids::TypedId;
     use uuid::Uuid;
 
-    fn tokens(key: &SigningKeyMaterial, audience: &str) -> AccessTokens {
+    fn generate() -> KeyMaterial {
+        let key = SigningKey::from_bytes(&rand::random());
+        KeyMaterial::signing(kid_of(&key.verifying_key()), key)
+    }
+
+    fn tokens(key: &KeyMaterial, audience: &str) -> AccessTokens {
         AccessTokens::new(std::slice::from_ref(key), "souk", audience, 900).unwrap()
     }
 
@@ -175,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_token_is_accepted_by_its_own_keys_only_and_in_its_time() {
-        let key = SigningKeyMaterial::generate();
+        let key = generate();
         let ours = tokens(&key, "souk-api");
         let now = crate::actors::clock::now();
         let claims = ours.verify(&sign(&ours, now)).unwrap();
@@ -184,7 +188,7 @@ mod tests {
         assert!(ours.verify(&sign(&ours, now.plus_millis(-907_000))).is_err(), "expired");
         assert!(ours.verify(&sign(&ours, now.plus_millis(60_000))).is_err(), "not yet valid");
         assert!(ours.verify(&sign(&tokens(&key, "other"), now)).is_err(), "another audience");
-        assert!(ours.verify(&sign(&tokens(&SigningKeyMaterial::generate(), "souk-api"), now)).is_err(), "another key");
+        assert!(ours.verify(&sign(&tokens(&generate(), "souk-api"), now)).is_err(), "another key");
         for broken in ["", "a.b.c", "eyJhbGciOiJub25lIn0.e30."] {
             assert_eq!(ours.verify(broken), Err(InvalidAccessToken));
         }

@@ -1,0 +1,127 @@
+//! `souk dead-letters`: messages that failed for good, server running or not.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+
+use super::{Failure, print, runtime};
+use crate::actors::clock::now;
+use crate::app;
+use crate::config::Config;
+use crate::domain::page::PageRequest;
+use crate::kafka::dead_letters::replay_event;
+use crate::store::operations::{DeadLetter, OperationsStore, SettleDeadLetter};
+
+#[derive(Subcommand)]
+pub(super) enum DeadLettersCommand {
+    /// List them, newest first
+    List(ListArgs),
+    /// Send letters back to the group that failed on them
+    Replay(IdArgs),
+    /// Give letters up; they stay in the list with who did it
+    Discard(IdArgs),
+}
+
+#[derive(Args)]
+pub(super) struct ListArgs {
+    /// Only those of this group
+    #[arg(long)]
+    source: Option<String>,
+    /// Also those that were replayed or discarded
+    #[arg(long)]
+    all: bool,
+    /// Print everything about each letter, as JSON lines
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct IdArgs {
+    #[arg(required = true)]
+    ids: Vec<String>,
+}
+
+pub(super) fn run(config: &Config, command: &DeadLettersCommand) -> Result<ExitCode, Failure> {
+    let operations = app::open_operations(config)?;
+    runtime()?.block_on(async {
+        match command {
+            DeadLettersCommand::List(arguments) => list(&operations, arguments).await,
+            DeadLettersCommand::Replay(arguments) => settle(&operations, &arguments.ids, Settling::Replay).await,
+            DeadLettersCommand::Discard(arguments) => settle(&operations, &arguments.ids, Settling::Discard).await,
+        }
+    })
+}
+
+fn store_failure(error: crate::store::StoreError) -> Failure {
+    Failure::GaveUp(error.to_string())
+}
+
+async fn list(operations: &Arc<dyn OperationsStore>, arguments: &ListArgs) -> Result<ExitCode, Failure> {
+    let mut page = PageRequest::first(100);
+    loop {
+        let listed = operations
+            .list_dead_letters(arguments.source.as_deref(), !arguments.all, &page)
+            .await
+            .map_err(store_failure)?;
+        for (_, letter) in &listed.entries {
+            if arguments.json {
+                let line = serde_json::to_string(letter).map_err(|error| Failure::GaveUp(error.to_string()))?;
+                print(line);
+            } else {
+                print(summary(letter));
+            }
+        }
+        if page.after.is_none() && !arguments.json {
+            print(format_args!("{} dead letters", listed.total));
+        }
+        page.after = listed.entries.last().map(|(cursor, _)| cursor.clone());
+        if !listed.has_next {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+fn summary(letter: &DeadLetter) -> String {
+    let state = match (letter.replayed_at, letter.discarded_at) {
+        (_, Some(at)) => format!("discarded {at}"),
+        (Some(at), None) => format!("replayed {at}"),
+        (None, None) => "open".to_owned(),
+    };
+    format!("{}  {}  after {} attempts  {}  {}", letter.id, letter.failed_at, letter.attempts, state, letter.reason)
+}
+
+#[derive(Clone, Copy)]
+enum Settling {
+    Replay,
+    Discard,
+}
+
+async fn settle(operations: &Arc<dyn OperationsStore>, ids: &[String], how: Settling) -> Result<ExitCode, Failure> {
+    let mut all_found = true;
+    for id in ids {
+        let outcome = match how {
+            Settling::Replay => match operations.dead_letters(std::slice::from_ref(id)).await.map_err(store_failure)?.first() {
+                Some(letter) => {
+                    let at = now();
+                    operations.replay_dead_letter(id, replay_event(letter, at), at).await.map_err(store_failure)?
+                }
+                None => SettleDeadLetter::NotFound,
+            },
+            Settling::Discard => operations.discard_dead_letter(id, "command line", now()).await.map_err(store_failure)?,
+        };
+        let done = match how {
+            Settling::Replay => "replayed",
+            Settling::Discard => "discarded",
+        };
+        match outcome {
+            SettleDeadLetter::Settled(_) => print(format_args!("{id}  {done}")),
+            SettleDeadLetter::AlreadySettled(letter) => print(format_args!("{}", summary(&letter))),
+            SettleDeadLetter::NotFound => {
+                all_found = false;
+                eprintln!("souk: there is no dead letter {id}");
+            }
+        }
+    }
+    Ok(if all_found { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}

@@ -1,0 +1,149 @@
+//! The command line: one file a command.
+//!
+//! Exit codes: 0 done or stopped; 2 bad arguments or configuration, said on stderr with what would be right; 1 gave up.
+
+mod admin;
+mod config;
+mod dead_letters;
+mod demo;
+mod migrate;
+mod schema;
+mod serve;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{CliOverrides, Config, ConfigError, process_environment};
+
+/// A real-time, event-driven e-commerce backend.
+#[derive(Parser)]
+#[command(name = "souk", version, about, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Args)]
+struct SettingsArgs {
+    /// Configuration file [default: config.toml of the working folder, else the built-in defaults]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Folder of the embedded stores [default: souk-data]
+    #[arg(long, value_name = "DIR", global = true)]
+    data_dir: Option<PathBuf>,
+    /// Address of the public listener; port 0 is any free port [default: 127.0.0.1:4000]
+    #[arg(long, value_name = "ADDR:PORT", global = true)]
+    listen: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the shop (the default)
+    Serve,
+    /// Bring the stores to this version's schema
+    Migrate,
+    /// Fill an empty shop with demo data
+    Demo,
+    /// Accounts that run the shop
+    #[command(subcommand)]
+    Admin(admin::AdminCommand),
+    /// Messages that failed for good
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
+    /// The configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// The GraphQL schema
+    #[command(subcommand)]
+    Schema(schema::SchemaCommand),
+}
+
+/// Why a command ended without success.
+pub(crate) enum Failure {
+    /// Bad arguments or configuration: exit code 2.
+    Usage(String),
+    /// Anything else: exit code 1.
+    GaveUp(String),
+}
+
+impl Failure {
+    fn usage(reason: impl fmt::Display) -> Self {
+        Self::Usage(reason.to_string())
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::GaveUp(format!("{error:#}"))
+    }
+}
+
+impl From<crate::app::AppError> for Failure {
+    fn from(error: crate::app::AppError) -> Self {
+        if error.is_usage() { Self::usage(error) } else { Self::GaveUp(error.to_string()) }
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = dispatch(&cli);
+    match outcome {
+        Ok(code) => code,
+        Err(Failure::Usage(reason)) => {
+            eprintln!("souk: {reason}");
+            ExitCode::from(2)
+        }
+        Err(Failure::GaveUp(reason)) => {
+            eprintln!("souk: {reason}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
+    if let Some(Command::Schema(command)) = &cli.command {
+        return schema::run(command);
+    }
+    let config = load(&cli.settings)?;
+    match &cli.command {
+        None | Some(Command::Serve) => serve::run(config),
+        Some(Command::Migrate) => migrate::run(&config),
+        Some(Command::Demo) => demo::run(config),
+        Some(Command::Admin(command)) => admin::run(&config, command),
+        Some(Command::DeadLetters(command)) => dead_letters::run(&config, command),
+        Some(Command::Config(command)) => config::run(&config, command),
+        Some(Command::Schema(_)) => unreachable!("answered before the configuration is read"),
+    }
+}
+
+fn load(settings: &SettingsArgs) -> Result<Config, Failure> {
+    let file = settings.config.clone().or_else(Config::default_file);
+    let overrides = CliOverrides { data_dir: settings.data_dir.clone(), listen: settings.listen.clone() };
+    Ok(Config::load(file.as_deref(), process_environment(), overrides)?)
+}
+
+/// A runtime for a command that only speaks with the stores.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::GaveUp(format!("could not start a runtime: {error}")))
+}
+
+/// Writes a command's result to stdout; a reader that has gone away (`| head`) is no failure.
+fn print(text: impl fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

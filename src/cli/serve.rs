@@ -1,0 +1,52 @@
+//! `souk serve`: runs the shop until it is stopped or gives up.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Failure, print};
+use crate::app::{self, App, Ended};
+use crate::config::{Config, LogFormat};
+use crate::telemetry::{self, LogStyle};
+
+pub(super) fn run(config: Config) -> Result<ExitCode, Failure> {
+    config.require_built_adapters()?;
+    let style = match config.log.format {
+        LogFormat::Auto => LogStyle::Auto,
+        LogFormat::Json => LogStyle::Json,
+        LogFormat::Text => LogStyle::Text,
+    };
+    telemetry::init_logs(style, &config.log.level).map_err(|error| Failure::usage(format!("log.level: {error}")))?;
+    app::raise_open_files_limit();
+    actix_rt::System::new().block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<ExitCode, Failure> {
+    let stop = stop_signal().map_err(|error| Failure::GaveUp(format!("could not listen for signals: {error}")))?;
+    let app = App::start(config).await?;
+    if app.has_demo_data() && std::io::stderr().is_terminal() {
+        eprintln!("{}", app.banner());
+    } else if app.has_demo_data() {
+        eprintln!("{}", app::demo_accounts());
+    }
+    print(format_args!("souk ready: http://{}/graphql", app.public_address()));
+    print(format_args!("souk admin: http://{}", app.admin_address()));
+    match app.run_until(stop).await {
+        Ended::Stopped => Ok(ExitCode::SUCCESS),
+        Ended::Escalated { who, why } => {
+            Err(Failure::GaveUp(format!("gave up: supervision escalated because of {who}: {why}")))
+        }
+    }
+}
+
+/// Resolves at the first SIGTERM or SIGINT.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,218 @@
+//! The composition root: the only place that names adapters.
+//!
+//! Start: lock the data folder, open stores and log, load the signing keys, start the supervision tree, bind the
+//! listeners, fill an empty demo shop, say ready. Stop, in this order: not ready, the gateway finishes what it accepted,
+//! consumers finish the batch in hand, the relay publishes what was committed, the actors drain, the files close.
+
+mod catalogue;
+mod demo;
+mod listeners;
+mod stores;
+mod tree;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::actors::Address;
+use crate::actors::errors::DomainError;
+use crate::actors::live::LiveHub;
+use crate::actors::orders::OrderActor;
+use crate::actors::products::ProductActor;
+use crate::actors::supervisor::SupervisionTree;
+use crate::actors::users::UserActor;
+use crate::actors::users::hasher::PasswordHasher;
+use crate::actors::users::messages::CreateAccount;
+use crate::actors::users::tokens::AccessTokens;
+use crate::config::Config;
+use crate::domain::money::Currency;
+use crate::domain::users::{Preferences, User};
+use crate::kafka::EventLog;
+use crate::store::users::UserStore;
+use crate::telemetry::Metrics;
+
+pub use demo::{DEMO_ACCOUNTS, DEMO_PASSWORD};
+pub use stores::{Stores, lock_data_dir, migrate, open_operations};
+
+use listeners::Listeners;
+
+/// Why the shop did not start, or a command could not open its stores.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The operator can mend it by other arguments or configuration: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl AppError {
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Usage(_))
+    }
+
+    fn usage(reason: impl std::fmt::Display) -> Self {
+        Self::Usage(reason.to_string())
+    }
+
+    fn failed(reason: impl std::fmt::Display) -> Self {
+        Self::Failed(reason.to_string())
+    }
+}
+
+/// Everything behind the gateway: stores, log and actors. The demo fill and every command that needs the real flow run
+/// on it without listeners.
+pub struct Core {
+    pub stores: Stores,
+    pub users: Address<UserActor>,
+    pub products: Address<ProductActor>,
+    pub orders: Address<OrderActor>,
+    pub live: LiveHub,
+    pub hasher: PasswordHasher,
+    pub tokens: AccessTokens,
+    pub currency: Currency,
+    pub ask_deadline: Duration,
+    pub metrics: Metrics,
+    tree: Arc<SupervisionTree>,
+    log: Arc<dyn EventLog>,
+    background: tree::Background,
+    close_files: Box<dyn Fn() + Send + Sync>,
+    /// Held until the process ends: one server a data folder.
+    _lock: stores::DataDirGuard,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Ended {
+    Stopped,
+    Escalated { who: String, why: String },
+}
+
+/// How long an escalated process drains before it ends.
+const ESCALATED_DRAIN: Duration = Duration::from_secs(5);
+
+impl Core {
+    /// Opens the files and starts the actors. `sessions_changed` is told of every session that ended.
+    pub async fn start(config: &Config, sessions_changed: tree::SessionsChanged) -> Result<Self, AppError> {
+        let lock = lock_data_dir(config)?;
+        let opened = stores::open(config)?;
+        tree::start(config, opened, lock, sessions_changed).await
+    }
+
+    /// Stops in order; true if everything drained in time.
+    pub async fn stop(self, deadline: Duration) -> bool {
+        let began = Instant::now();
+        let left = || deadline.saturating_sub(began.elapsed());
+        let finished = self.background.finish(left()).await;
+        let drained = self.tree.shutdown(left().max(Duration::from_millis(100))).await;
+        (self.close_files)();
+        finished && drained
+    }
+}
+
+/// A running shop.
+pub struct App {
+    core: Core,
+    listeners: Listeners,
+    demo: bool,
+    shutdown_timeout: Duration,
+}
+
+impl App {
+    pub async fn start(config: Config) -> Result<Self, AppError> {
+        let sessions = listeners::SessionsForgetter::default();
+        let core = Core::start(&config, sessions.callback()).await?;
+        let listeners = Listeners::start(&config, &core, &sessions).await?;
+        let demo = config.demo && demo::fill_if_empty(&core, &|_, _, _| {}).await.map_err(demo_failed)?;
+        listeners.serve();
+        Ok(Self { core, listeners, demo, shutdown_timeout: config.shutdown_timeout() })
+    }
+
+    pub fn public_address(&self) -> SocketAddr {
+        self.listeners.public_address()
+    }
+
+    pub fn admin_address(&self) -> SocketAddr {
+        self.listeners.admin_address()
+    }
+
+    pub fn has_demo_data(&self) -> bool {
+        self.demo
+    }
+
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Runs until `stop` resolves or supervision escalates, then stops in order.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Ended {
+        let (ended, deadline) = tokio::select! {
+            () = stop => (Ended::Stopped, self.shutdown_timeout),
+            escalation = self.core.tree.escalated() => {
+                tracing::error!(actor = %escalation.who, "supervision gave up: {}", escalation.why);
+                let ended = Ended::Escalated { who: escalation.who, why: escalation.why };
+                (ended, self.shutdown_timeout.min(ESCALATED_DRAIN))
+            }
+        };
+        let began = Instant::now();
+        self.listeners.drain(matches!(ended, Ended::Escalated { .. }), deadline).await;
+        let left = deadline.saturating_sub(began.elapsed());
+        if !self.core.stop(left).await {
+            tracing::warn!("not everything was finished before the shutdown timeout; the next start goes on with it");
+        }
+        ended
+    }
+
+    /// What a person at a terminal is told once the shop serves.
+    pub fn banner(&self) -> String {
+        let address = self.public_address();
+        format!("\n  Souk serves a demo shop.\n\n  GraphiQL   http://{address}/graphiql\n  API        http://{address}/graphql\n\n{}\n", demo_accounts())
+    }
+}
+
+/// The sign-ins of the demo accounts, a line each.
+pub fn demo_accounts() -> String {
+    let lines: Vec<_> = DEMO_ACCOUNTS
+        .iter()
+        .map(|(role, _, email)| format!("  demo {:<9} {email}  password {DEMO_PASSWORD}", role.as_str().to_lowercase()))
+        .collect();
+    lines.join("\n")
+}
+
+fn demo_failed(error: anyhow::Error) -> AppError {
+    AppError::Failed(format!("the demo data could not be made: {error:#}"))
+}
+
+/// `souk demo`: the real flow without listeners. False: the shop is not empty.
+pub fn fill_with_demo_data(config: Config, progress: demo::Progress<'_>) -> Result<bool, AppError> {
+    actix_rt::System::new().block_on(async {
+        let core = Core::start(&config, Box::new(|_| {})).await?;
+        let filled = demo::fill_if_empty(&core, progress).await.map_err(demo_failed);
+        core.stop(config.shutdown_timeout()).await;
+        filled
+    })
+}
+
+/// `souk admin create`: straight into the users store, server running or not. The inner error is a refusal.
+pub fn create_account(config: &Config, account: CreateAccount) -> Result<Result<User, DomainError>, AppError> {
+    let users = stores::open_users(config)?;
+    actix_rt::System::new().block_on(async {
+        let hasher = PasswordHasher::start(config.auth.bcrypt_cost, 1, 1).map_err(AppError::failed)?;
+        let store: &dyn UserStore = users.as_ref();
+        Ok(crate::actors::users::create_account(store, &hasher, account, Preferences::default()).await)
+    })
+}
+
+/// Lets the process hold as many sockets as the system allows it; where that fails the default stays.
+pub fn raise_open_files_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::debug!(%error, "could not raise the limit of open files");
+    }
+}
+
+/// A switch that is thrown once.
+type Stopping = watch::Sender<bool>;

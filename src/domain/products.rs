@@ -204,7 +204,8 @@ pub struct ProductFilter {
     pub max_price: Option<i64>,
 }
 
-/// The order of a list; ties are decided by id.
+/// The order of a list. Names compare by code point. Ties are decided by id: the newer first with `Newest`, else the
+/// lower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProductSort {
     /// By score of the search; without one the same as `Name`.

@@ -59,7 +59,8 @@ pub struct Consumption {
     pub moves: Vec<OffsetMove>,
     /// Newly parked, or parked again with their new attempt count: inserted or replaced.
     pub park: Vec<ParkedEvent>,
-    /// Parked events that are settled now: handled, or turned into a dead letter.
+    /// Parked events that are settled now: handled, or turned into a dead letter. One that is no longer parked was
+    /// settled by another owner: the consumption is lost.
     pub unpark: Vec<ParkedId>,
     /// Saved as pending events of this domain for the topic `dead-letter-queue`.
     pub dead_letters: Vec<PendingEvent>,
@@ -69,7 +70,8 @@ pub struct Consumption {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Consumed<T> {
     Done(T),
-    /// A stored offset is not the one the consumer started from: another owner. Nothing was written.
+    /// A stored offset is not the one the consumer started from, or an event that it settles is no longer parked:
+    /// another owner. Nothing was written.
     Lost,
 }
 

@@ -21,7 +21,7 @@ pub enum StoreError {
     /// The store holds something that it should not, or the adapter has a fault.
     #[error("the store is broken: {0}")]
     Broken(String),
-    /// The page cursor is not one of this store's.
+    /// The position after which a page was asked for is not one that this store made for this list.
     #[error("not a cursor of this list")]
     InvalidCursor,
 }

@@ -20,7 +20,9 @@ pub trait Outbox: Send + Sync {
     /// channel is bounded: what does not fit stays pending and is found by a sweep.
     fn committed(&self) -> Option<mpsc::Receiver<Vec<PendingEvent>>>;
 
-    /// Fires when another process has written to this database (SQLite's `data_version`): time to sweep.
+    /// Fires when events may be pending that `committed` does not carry: another process has written to this database
+    /// (SQLite's `data_version`), or the channel had overflowed and is empty again. Time to sweep. After an overflow
+    /// nothing is sent until then, so that no event overtakes an earlier one of its aggregate.
     fn foreign_writes(&self) -> tokio::sync::watch::Receiver<u64>;
 
     /// Up to `limit` events that were made before `before`, whoever wrote them: all of an aggregate in sequence.

@@ -1,1 +1,151 @@
 //! Embedded stores: one SQLite file a domain.
+//!
+//! A store turns each verb of its port into a job for its [`Database`](database::Database): writes go through the one
+//! writer thread of the file and are answered after their commit, reads go to connections of their own.
+
+mod catalogue;
+mod consumption;
+mod cursor;
+mod database;
+mod failure;
+mod inventory;
+mod lock;
+mod migrations;
+mod operations;
+mod orders;
+mod outbox;
+mod products;
+mod queue;
+mod sessions;
+mod users;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use lock::{DataDirLock, LockError};
+pub use migrations::{Migrated, OpenError};
+pub use operations::SqliteOperationsStore;
+pub use orders::SqliteOrderStore;
+pub use products::SqliteProductStore;
+pub use users::SqliteUserStore;
+
+/// The stores of all domains under one data folder.
+#[derive(Clone)]
+pub struct SqliteStores {
+    pub users: Arc<SqliteUserStore>,
+    pub products: Arc<SqliteProductStore>,
+    pub orders: Arc<SqliteOrderStore>,
+    pub operations: Arc<SqliteOperationsStore>,
+    /// What opening did to each file.
+    pub migrated: Vec<Migrated>,
+}
+
+impl SqliteStores {
+    /// Opens `users.db`, `products.db`, `orders.db` and `operations.db`; makes what is missing, the folder too, and
+    /// brings every file to its newest version. Blocks.
+    pub fn open(data_dir: &Path) -> Result<Self, OpenError> {
+        lock::create_data_dir(data_dir).map_err(|source| OpenError::Folder { path: data_dir.to_owned(), source })?;
+        let (users, users_migrated) = SqliteUserStore::open(&data_dir.join("users.db"))?;
+        let (products, products_migrated) = SqliteProductStore::open(&data_dir.join("products.db"))?;
+        let (orders, orders_migrated) = SqliteOrderStore::open(&data_dir.join("orders.db"))?;
+        let (operations, operations_migrated) = SqliteOperationsStore::open(&data_dir.join("operations.db"))?;
+        Ok(Self {
+            users: Arc::new(users),
+            products: Arc::new(products),
+            orders: Arc::new(orders),
+            operations: Arc::new(operations),
+            migrated: vec![users_migrated, products_migrated, orders_migrated, operations_migrated],
+        })
+    }
+
+    /// Finishes what was accepted and closes every file. Blocks; later calls of any store are refused.
+    pub fn close(&self) {
+        self.users.close();
+        self.products.close();
+        self.orders.close();
+        self.operations.close();
+    }
+}
+
+/// Brings every file under `data_dir` to its newest version and reports what that took.
+pub fn migrate(data_dir: &Path) -> Result<Vec<Migrated>, OpenError> {
+    let stores = SqliteStores::open(data_dir)?;
+    stores.close();
+    Ok(stores.migrated)
+}
+
+/// What every store has besides its own port: it opens and closes a file, consumes events and has some pending.
+macro_rules! store_over_database {
+    ($store:ident, $domain:literal, $migrations:expr) => {
+        impl $store {
+            /// Opens the file, makes it if it is missing, and brings it to the newest version. Blocks.
+            pub fn open(
+                path: &std::path::Path,
+            ) -> Result<(Self, super::migrations::Migrated), super::migrations::OpenError> {
+                let (database, migrated) = super::database::Database::open(path, $domain, $migrations)?;
+                Ok((Self { database }, migrated))
+            }
+
+            /// Finishes what was accepted and closes the file. Blocks; later calls are refused.
+            pub fn close(&self) {
+                self.database.close();
+            }
+        }
+
+        #[async_trait::async_trait]
+        impl crate::store::consumption::ConsumptionStore for $store {
+            async fn offsets(
+                &self,
+                group: &str,
+            ) -> Result<Vec<crate::store::consumption::StoredOffset>, crate::store::StoreError> {
+                self.database.offsets(group).await
+            }
+
+            async fn parked(
+                &self,
+                group: &str,
+            ) -> Result<Vec<crate::store::consumption::ParkedEvent>, crate::store::StoreError> {
+                self.database.parked(group).await
+            }
+
+            async fn consume(
+                &self,
+                consumption: crate::store::consumption::Consumption,
+            ) -> Result<crate::store::consumption::Consumed<()>, crate::store::StoreError> {
+                self.database.consume(consumption, |_| Ok(())).await
+            }
+        }
+
+        #[async_trait::async_trait]
+        impl crate::store::outbox::Outbox for $store {
+            fn domain(&self) -> &'static str {
+                self.database.domain()
+            }
+
+            fn committed(&self) -> Option<tokio::sync::mpsc::Receiver<Vec<crate::domain::events::PendingEvent>>> {
+                self.database.committed()
+            }
+
+            fn foreign_writes(&self) -> tokio::sync::watch::Receiver<u64> {
+                self.database.foreign_writes()
+            }
+
+            async fn pending(
+                &self,
+                before: crate::domain::time::Timestamp,
+                limit: u32,
+            ) -> Result<Vec<crate::domain::events::PendingEvent>, crate::store::StoreError> {
+                self.database.pending(before, limit).await
+            }
+
+            async fn clear(
+                &self,
+                published: Vec<crate::store::outbox::PendingEventId>,
+            ) -> Result<(), crate::store::StoreError> {
+                self.database.clear(published).await
+            }
+        }
+    };
+}
+use store_over_database;

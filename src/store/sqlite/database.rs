@@ -1,0 +1,265 @@
+//! One SQLite file: a writer thread that commits in batches, readers that never wait for it, and the shared tables.
+//!
+//! A call is one hop to a thread that owns a connection and one hop back; no connection is ever shared. Other processes
+//! may open the same file: WAL and the busy timeout order their writes with ours.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::failure::Failure;
+use super::migrations::{Migrated, Migration, OpenError, migrate};
+use super::queue::{Closed, Popped, Queue};
+pub use super::writer::Write;
+use super::writer::{Announcer, Job, Writer, data_version, panic_message};
+use super::{consumption, outbox};
+use crate::domain::events::PendingEvent;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::consumption::{Consumed, Consumption, ParkedEvent, StoredOffset};
+use crate::store::outbox::PendingEventId;
+
+/// How long a statement waits for a lock of another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Jobs that wait for a thread; further callers wait for room.
+const QUEUE_CAPACITY: usize = 1024;
+const READERS: usize = 2;
+/// Statements that a connection keeps prepared: more than any domain has.
+const STATEMENTS: usize = 128;
+/// Commits that the relay may lie behind before it has to sweep.
+const COMMITTED_CAPACITY: usize = 256;
+
+type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
+
+/// A handle to a file; clones share its threads. Dropping the last one closes the file.
+#[derive(Clone)]
+pub struct Database {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    domain: &'static str,
+    writes: Arc<Queue<Job>>,
+    reads: Arc<Queue<ReadJob>>,
+    readers: Mutex<Vec<JoinHandle<()>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    committed: Arc<OnceLock<mpsc::Sender<Vec<PendingEvent>>>>,
+    sweep: watch::Receiver<u64>,
+}
+
+impl Database {
+    /// Opens a file, makes it if it is missing, and brings it to the newest version.
+    pub(super) fn open(
+        path: &Path,
+        domain: &'static str,
+        migrations: &[Migration],
+    ) -> Result<(Self, Migrated), OpenError> {
+        let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
+        let thread_failed = |source| OpenError::Thread { path: path.to_owned(), source };
+        let mut connection = connect(path, false).map_err(failed)?;
+        let migrated = migrate(&mut connection, path, migrations)?;
+        let writes = Arc::new(Queue::new(QUEUE_CAPACITY));
+        let reads = Arc::new(Queue::new(QUEUE_CAPACITY));
+        let committed = Arc::new(OnceLock::new());
+        let (sweep, sweep_asked) = watch::channel(0);
+        let inner = Arc::new(Inner {
+            domain,
+            writes: Arc::clone(&writes),
+            reads: Arc::clone(&reads),
+            readers: Mutex::new(Vec::new()),
+            writer: Mutex::new(None),
+            committed: Arc::clone(&committed),
+            sweep: sweep_asked,
+        });
+        for number in 0..READERS {
+            let connection = connect(path, true).map_err(failed)?;
+            let reads = Arc::clone(&reads);
+            let thread = std::thread::Builder::new()
+                .name(format!("{domain}-r{number}"))
+                .spawn(move || read_jobs(&connection, &reads))
+                .map_err(thread_failed)?;
+            lock(&inner.readers).push(thread);
+        }
+        let writer = Writer {
+            data_version: data_version(&connection).map_err(failed)?,
+            connection,
+            queue: writes,
+            announcer: Announcer { committed, sweep, behind: false },
+            durable: true,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("{domain}-w"))
+            .spawn(move || writer.run())
+            .map_err(thread_failed)?;
+        *lock(&inner.writer) = Some(thread);
+        Ok((Self { inner }, migrated))
+    }
+
+    /// Finishes what was accepted, folds the WAL into the file and ends the threads. Blocks; later calls are refused.
+    pub fn close(&self) {
+        self.inner.close();
+    }
+
+    /// Runs a job in a transaction and answers after its commit. What it emits is saved with it.
+    pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&mut Write<'_>) -> Result<T, Failure> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.enqueue(false, work).await
+    }
+
+    /// Runs a job on a consistent snapshot that holds every write answered before.
+    pub(super) async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job: ReadJob = Box::new(move |connection| {
+            let outcome = catch_unwind(AssertUnwindSafe(|| snapshot(connection, work)));
+            let outcome = outcome.unwrap_or_else(|panic| Err(Failure::Broken(panic_message(&*panic))));
+            // Nobody waits any more when the caller has given up.
+            let _ = reply.send(outcome.map_err(StoreError::from));
+        });
+        self.inner.reads.push(job).await.map_err(closed)?;
+        answer.await.map_err(|_| closed(Closed))?
+    }
+
+    async fn enqueue<T, F>(&self, rider: bool, work: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&mut Write<'_>) -> Result<T, Failure> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (job, answer) = Job::new(rider, work);
+        self.inner.writes.push(job).await.map_err(closed)?;
+        answer.await.map_err(|_| closed(Closed))?
+    }
+}
+
+/// The verbs of [`Outbox`](crate::store::outbox::Outbox) and
+/// [`ConsumptionStore`](crate::store::consumption::ConsumptionStore), the same for every domain.
+impl Database {
+    pub(super) fn domain(&self) -> &'static str {
+        self.inner.domain
+    }
+
+    pub(super) fn committed(&self) -> Option<mpsc::Receiver<Vec<PendingEvent>>> {
+        let (sender, receiver) = mpsc::channel(COMMITTED_CAPACITY);
+        self.inner.committed.set(sender).ok().map(|()| receiver)
+    }
+
+    pub(super) fn foreign_writes(&self) -> watch::Receiver<u64> {
+        self.inner.sweep.clone()
+    }
+
+    pub(super) async fn pending(&self, before: Timestamp, limit: u32) -> Result<Vec<PendingEvent>, StoreError> {
+        self.read(move |connection| outbox::select(connection, before, limit)).await
+    }
+
+    pub(super) async fn clear(&self, published: Vec<PendingEventId>) -> Result<(), StoreError> {
+        self.enqueue(true, move |write| outbox::delete(write.sql(), &published)).await
+    }
+
+    pub(super) async fn offsets(&self, group: &str) -> Result<Vec<StoredOffset>, StoreError> {
+        let group = group.to_owned();
+        self.read(move |connection| consumption::offsets(connection, &group)).await
+    }
+
+    pub(super) async fn parked(&self, group: &str) -> Result<Vec<ParkedEvent>, StoreError> {
+        let group = group.to_owned();
+        self.read(move |connection| consumption::parked(connection, &group)).await
+    }
+
+    /// Writes an effect together with the progress of the group that caused it, or neither.
+    pub(super) async fn consume(
+        &self,
+        consumption: Consumption,
+        effect: impl FnOnce(&mut Write<'_>) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<Consumed<()>, StoreError> {
+        self.write(move |write| consumption::consume_with(write, consumption, effect)).await
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        // Readers first: the last connection to go removes the WAL.
+        self.reads.close();
+        for thread in lock(&self.readers).drain(..) {
+            join(thread);
+        }
+        self.writes.close();
+        if let Some(thread) = lock(&self.writer).take() {
+            join(thread);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if let Err(panic) = thread.join() {
+        tracing::error!("a store thread died: {}", panic_message(&*panic));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn closed(_: Closed) -> StoreError {
+    StoreError::Unavailable("the store is closed".into())
+}
+
+fn read_jobs(connection: &Connection, queue: &Queue<ReadJob>) {
+    while let Popped::Item(job) = queue.pop(None) {
+        job(connection);
+    }
+}
+
+/// Runs a read in a transaction, so that all its statements see one state.
+fn snapshot<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Result<T, Failure>) -> Result<T, Failure> {
+    /// Ends the transaction also when the read panics.
+    struct Ended<'c>(&'c Connection);
+    impl Drop for Ended<'_> {
+        fn drop(&mut self) {
+            let ended = self.0.prepare_cached("COMMIT").and_then(|mut commit| commit.execute(()));
+            if let Err(error) = ended {
+                tracing::error!(%error, "could not end a read");
+            }
+        }
+    }
+    connection.prepare_cached("BEGIN")?.execute(())?;
+    let _ended = Ended(connection);
+    work(connection)
+}
+
+fn connect(path: &Path, reads_only: bool) -> rusqlite::Result<Connection> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if !reads_only {
+        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    }
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", false)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // Negative: KiB. Filled only as pages are used.
+    connection.pragma_update(None, "cache_size", if reads_only { -8_192 } else { -16_384 })?;
+    connection.pragma_update(None, "query_only", reads_only)?;
+    // 16 MiB of WAL before its pages are copied to the file: fewer copies of pages that change in every commit.
+    connection.pragma_update(None, "wal_autocheckpoint", 4_096)?;
+    connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+    Ok(connection)
+}

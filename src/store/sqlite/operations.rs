@@ -1,0 +1,197 @@
+//! The operations file: dead letters, by the order in which they came.
+
+use async_trait::async_trait;
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params_from_iter};
+
+use super::database::{Database, Write};
+use super::failure::Failure;
+use super::migrations::Migration;
+use super::{consumption, cursor, outbox};
+use crate::domain::events::PendingEvent;
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::consumption::{Consumed, Consumption};
+use crate::store::operations::{DeadLetter, OperationsStore, SettleDeadLetter};
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    name: "dead letters",
+    sql: &[
+        outbox::SCHEMA,
+        consumption::SCHEMA,
+        "
+        CREATE TABLE dead_letters (
+            position INTEGER PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,
+            source TEXT NOT NULL,
+            -- JSON: the letter as it came.
+            letter TEXT NOT NULL,
+            replayed_at INTEGER,
+            discarded_at INTEGER,
+            discarded_by TEXT
+        ) STRICT;
+        CREATE INDEX dead_letters_by_source ON dead_letters (source);
+        CREATE INDEX dead_letters_open ON dead_letters (source)
+            WHERE replayed_at IS NULL AND discarded_at IS NULL;",
+    ],
+}];
+
+/// Dead letters in their SQLite file.
+pub struct SqliteOperationsStore {
+    database: Database,
+}
+
+super::store_over_database!(SqliteOperationsStore, "operations", MIGRATIONS);
+
+#[async_trait]
+impl OperationsStore for SqliteOperationsStore {
+    async fn add_dead_letters(
+        &self,
+        letters: Vec<DeadLetter>,
+        consumption: Consumption,
+    ) -> Result<Consumed<()>, StoreError> {
+        self.database
+            .consume(consumption, move |write| {
+                for letter in &letters {
+                    insert(write.sql(), letter)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn dead_letters(&self, ids: &[String]) -> Result<Vec<DeadLetter>, StoreError> {
+        let ids = ids.to_vec();
+        self.database
+            .read(move |connection| ids.iter().filter_map(|id| by_id(connection, id).transpose()).collect())
+            .await
+    }
+
+    async fn list_dead_letters(
+        &self,
+        source: Option<&str>,
+        open_only: bool,
+        page: &PageRequest,
+    ) -> Result<Page<DeadLetter>, StoreError> {
+        let (source, page) = (source.map(str::to_owned), page.clone());
+        self.database.read(move |connection| list(connection, source, open_only, &page)).await
+    }
+
+    async fn replay_dead_letter(
+        &self,
+        id: &str,
+        event: PendingEvent,
+        at: Timestamp,
+    ) -> Result<SettleDeadLetter, StoreError> {
+        self.settle(id, move |write, letter| {
+            write
+                .sql()
+                .prepare_cached("UPDATE dead_letters SET replayed_at = ?2 WHERE id = ?1")?
+                .execute((&letter.id, at.0))?;
+            letter.replayed_at = Some(at);
+            write.emit(event)
+        })
+        .await
+    }
+
+    async fn discard_dead_letter(&self, id: &str, by: &str, at: Timestamp) -> Result<SettleDeadLetter, StoreError> {
+        let by = by.to_owned();
+        self.settle(id, move |write, letter| {
+            write
+                .sql()
+                .prepare_cached("UPDATE dead_letters SET discarded_at = ?2, discarded_by = ?3 WHERE id = ?1")?
+                .execute((&letter.id, at.0, by))?;
+            letter.discarded_at = Some(at);
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl SqliteOperationsStore {
+    /// Settles a letter that is open: once, whoever asks.
+    async fn settle(
+        &self,
+        id: &str,
+        settle: impl FnOnce(&mut Write<'_>, &mut DeadLetter) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<SettleDeadLetter, StoreError> {
+        let id = id.to_owned();
+        self.database
+            .write(move |write| {
+                let Some(mut letter) = by_id(write.sql(), &id)? else { return Ok(SettleDeadLetter::NotFound) };
+                if letter.replayed_at.is_some() || letter.discarded_at.is_some() {
+                    return Ok(SettleDeadLetter::AlreadySettled(Box::new(letter)));
+                }
+                settle(write, &mut letter)?;
+                Ok(SettleDeadLetter::Settled(Box::new(letter)))
+            })
+            .await
+    }
+}
+
+fn insert(connection: &Connection, letter: &DeadLetter) -> Result<(), Failure> {
+    connection
+        .prepare_cached(
+            "INSERT INTO dead_letters (id, source, letter, replayed_at, discarded_at) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO NOTHING",
+        )?
+        .execute((
+            &letter.id,
+            &letter.source,
+            serde_json::to_string(letter)?,
+            letter.replayed_at.map(|at| at.0),
+            letter.discarded_at.map(|at| at.0),
+        ))?;
+    Ok(())
+}
+
+fn by_id(connection: &Connection, id: &str) -> Result<Option<DeadLetter>, Failure> {
+    let mut statement = connection
+        .prepare_cached("SELECT position, letter, replayed_at, discarded_at FROM dead_letters WHERE id = ?1")?;
+    let mut rows = statement.query([id])?;
+    rows.next()?.map(|row| Ok(decode(row)?.1)).transpose()
+}
+
+fn list(
+    connection: &Connection,
+    source: Option<String>,
+    open_only: bool,
+    page: &PageRequest,
+) -> Result<Page<DeadLetter>, Failure> {
+    let mut conditions = String::from("TRUE");
+    let mut values = Vec::new();
+    if let Some(source) = source {
+        conditions.push_str(" AND source = ?");
+        values.push(Value::Text(source));
+    }
+    if open_only {
+        conditions.push_str(" AND replayed_at IS NULL AND discarded_at IS NULL");
+    }
+    let counted = format!("SELECT COUNT(*) FROM dead_letters WHERE {conditions}");
+    let total =
+        connection.prepare_cached(&counted)?.query_row(params_from_iter(&values), |row| row.get::<_, i64>(0))?;
+    if let Some(after) = &page.after {
+        conditions.push_str(" AND position < ?");
+        values.push(Value::Integer(cursor::decode(after)?));
+    }
+    values.push(Value::Integer(i64::from(page.first) + 1));
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT position, letter, replayed_at, discarded_at FROM dead_letters WHERE {conditions}
+         ORDER BY position DESC LIMIT ?"
+    ))?;
+    let mut rows = statement.query(params_from_iter(&values))?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (position, letter) = decode(row)?;
+        entries.push((cursor::encode(&position), letter));
+    }
+    Ok(cursor::page(entries, page, total))
+}
+
+fn decode(row: &Row<'_>) -> Result<(i64, DeadLetter), Failure> {
+    let mut letter: DeadLetter = serde_json::from_str(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?;
+    letter.replayed_at = row.get::<_, Option<i64>>(2)?.map(Timestamp);
+    letter.discarded_at = row.get::<_, Option<i64>>(3)?.map(Timestamp);
+    Ok((row.get(0)?, letter))
+}

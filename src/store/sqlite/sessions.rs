@@ -1,0 +1,150 @@
+//! Sessions and their refresh tokens, in the users file: `domain::users` judges, these functions do what it says.
+
+use rusqlite::Connection;
+
+use super::failure::{Failure, broken};
+use super::users::{by_id, decode_role};
+use crate::domain::ids::{SessionId, UserId};
+use crate::domain::time::Timestamp;
+use crate::domain::users::{RefreshToken, RefreshVerdict, Session, TokenHash, judge_refresh};
+use crate::store::users::{Exchanged, NewSession, SessionState};
+
+pub(super) fn insert(connection: &Connection, new: &NewSession) -> Result<(), Failure> {
+    let session = &new.session;
+    connection
+        .prepare_cached(
+            "INSERT INTO sessions (id, user_id, user_agent, created_at, last_used_at, expires_at, revoked_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute((
+            session.id.as_bytes(),
+            session.user_id.as_bytes(),
+            &session.user_agent,
+            session.created_at.0,
+            session.last_used_at.0,
+            session.expires_at.0,
+            session.revoked_at.map(|at| at.0),
+        ))?;
+    insert_token(connection, new.token, session.id)
+}
+
+fn insert_token(connection: &Connection, token: TokenHash, session: SessionId) -> Result<(), Failure> {
+    connection
+        .prepare_cached("INSERT INTO refresh_tokens (hash, session_id) VALUES (?1, ?2)")?
+        .execute((token.0, session.as_bytes()))?;
+    Ok(())
+}
+
+pub(super) fn exchange(
+    connection: &Connection,
+    shown: TokenHash,
+    successor: TokenHash,
+    now: Timestamp,
+) -> Result<Exchanged, Failure> {
+    let Some(token) = token(connection, shown)? else { return Ok(Exchanged::Unknown) };
+    let Some(mut session) = session(connection, token.session_id)? else { return Ok(Exchanged::Unknown) };
+    let used = match token.successor {
+        Some(hash) => self::token(connection, hash)?.is_some_and(|next| next.exchanged_at.is_some()),
+        None => false,
+    };
+    match judge_refresh(&token, &session, used, now) {
+        RefreshVerdict::Exchange => {
+            connection
+                .prepare_cached("UPDATE refresh_tokens SET exchanged_at = ?2, successor = ?3 WHERE hash = ?1")?
+                .execute((shown.0, now.0, successor.0))?;
+            insert_token(connection, successor, session.id)?;
+            connection
+                .prepare_cached("UPDATE sessions SET last_used_at = ?2 WHERE id = ?1")?
+                .execute((session.id.as_bytes(), now.0))?;
+            session.last_used_at = now;
+            let user = by_id(connection, session.user_id)?.ok_or_else(|| broken("a session has no user"))?;
+            Ok(Exchanged::Done { session, user })
+        }
+        RefreshVerdict::Reuse => {
+            connection
+                .prepare_cached("UPDATE sessions SET revoked_at = ?2 WHERE id = ?1")?
+                .execute((session.id.as_bytes(), now.0))?;
+            Ok(Exchanged::Refused(RefreshVerdict::Reuse))
+        }
+        refused @ (RefreshVerdict::Race | RefreshVerdict::Dead) => Ok(Exchanged::Refused(refused)),
+    }
+}
+
+pub(super) fn end(connection: &Connection, user: UserId, token: TokenHash, at: Timestamp) -> Result<bool, Failure> {
+    let ended = connection
+        .prepare_cached(
+            "UPDATE sessions SET revoked_at = COALESCE(revoked_at, ?3)
+             WHERE user_id = ?1 AND id = (SELECT session_id FROM refresh_tokens WHERE hash = ?2)",
+        )?
+        .execute((user.as_bytes(), token.0, at.0))?;
+    Ok(ended == 1)
+}
+
+pub(super) fn end_all(connection: &Connection, user: UserId, at: Timestamp) -> Result<(), Failure> {
+    connection
+        .prepare_cached("UPDATE sessions SET revoked_at = ?2 WHERE user_id = ?1 AND revoked_at IS NULL")?
+        .execute((user.as_bytes(), at.0))?;
+    connection
+        .prepare_cached("UPDATE users SET token_epoch = token_epoch + 1 WHERE id = ?1")?
+        .execute([user.as_bytes()])?;
+    Ok(())
+}
+
+pub(super) fn state(
+    connection: &Connection,
+    session: SessionId,
+    now: Timestamp,
+) -> Result<Option<SessionState>, Failure> {
+    let mut statement = connection.prepare_cached(
+        "SELECT u.id, u.role, u.token_epoch, s.revoked_at IS NOT NULL OR s.expires_at <= ?2
+         FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = ?1",
+    )?;
+    let mut rows = statement.query((session.as_bytes(), now.0))?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some(SessionState {
+        user_id: UserId::from_bytes(row.get(0)?),
+        role: decode_role(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?,
+        token_epoch: row.get(2)?,
+        ended: row.get(3)?,
+    }))
+}
+
+pub(super) fn purge(connection: &Connection, before: Timestamp) -> Result<u64, Failure> {
+    connection
+        .prepare_cached(
+            "DELETE FROM refresh_tokens WHERE session_id IN (SELECT id FROM sessions WHERE expires_at < ?1)",
+        )?
+        .execute([before.0])?;
+    let purged = connection.prepare_cached("DELETE FROM sessions WHERE expires_at < ?1")?.execute([before.0])?;
+    Ok(purged as u64)
+}
+
+fn token(connection: &Connection, hash: TokenHash) -> Result<Option<RefreshToken>, Failure> {
+    let mut statement =
+        connection.prepare_cached("SELECT session_id, exchanged_at, successor FROM refresh_tokens WHERE hash = ?1")?;
+    let mut rows = statement.query([hash.0])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some(RefreshToken {
+        hash,
+        session_id: SessionId::from_bytes(row.get(0)?),
+        exchanged_at: row.get::<_, Option<i64>>(1)?.map(Timestamp),
+        successor: row.get::<_, Option<[u8; 32]>>(2)?.map(TokenHash),
+    }))
+}
+
+fn session(connection: &Connection, id: SessionId) -> Result<Option<Session>, Failure> {
+    let mut statement = connection.prepare_cached(
+        "SELECT user_id, user_agent, created_at, last_used_at, expires_at, revoked_at FROM sessions WHERE id = ?1",
+    )?;
+    let mut rows = statement.query([id.as_bytes()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some(Session {
+        id,
+        user_id: UserId::from_bytes(row.get(0)?),
+        user_agent: row.get(1)?,
+        created_at: Timestamp(row.get(2)?),
+        last_used_at: Timestamp(row.get(3)?),
+        expires_at: Timestamp(row.get(4)?),
+        revoked_at: row.get::<_, Option<i64>>(5)?.map(Timestamp),
+    }))
+}

@@ -1,0 +1,380 @@
+//! The users file: users by insertion position with the words they are found by, sessions with their refresh tokens,
+//! and the signing keys.
+
+use async_trait::async_trait;
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params_from_iter};
+
+use super::database::{Database, Write};
+use super::failure::{Failure, broken};
+use super::migrations::Migration;
+use super::{consumption, cursor, outbox};
+use crate::domain::events::event_type;
+use crate::domain::ids::{SessionId, UserId};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::search;
+use crate::domain::text::Email;
+use crate::domain::time::Timestamp;
+use crate::domain::users::{PasswordHash, Preferences, PreferencesEdit, Role, TokenHash, User};
+use crate::store::StoreError;
+use crate::store::users::{Exchanged, InsertUser, NewSession, NewUser, SessionState, StoredSigningKey, UserStore};
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    name: "users",
+    sql: &[
+        outbox::SCHEMA,
+        consumption::SCHEMA,
+        "
+        CREATE TABLE users (
+            position INTEGER PRIMARY KEY,
+            id BLOB NOT NULL UNIQUE,
+            email TEXT NOT NULL,
+            -- The address in the form under which it is unique.
+            email_key TEXT NOT NULL UNIQUE,
+            name TEXT NOT NULL,
+            password_hash TEXT NOT NULL,
+            role TEXT NOT NULL,
+            email_verified INTEGER NOT NULL,
+            order_updates INTEGER NOT NULL,
+            promotions INTEGER NOT NULL,
+            recommendations INTEGER NOT NULL,
+            token_epoch INTEGER NOT NULL,
+            created_at INTEGER NOT NULL,
+            updated_at INTEGER NOT NULL,
+            event_sequence INTEGER NOT NULL
+        ) STRICT;
+        CREATE TABLE user_words (
+            word TEXT NOT NULL,
+            position INTEGER NOT NULL,
+            PRIMARY KEY (word, position)
+        ) STRICT, WITHOUT ROWID;
+        CREATE TABLE sessions (
+            id BLOB PRIMARY KEY,
+            user_id BLOB NOT NULL,
+            user_agent TEXT,
+            created_at INTEGER NOT NULL,
+            last_used_at INTEGER NOT NULL,
+            expires_at INTEGER NOT NULL,
+            revoked_at INTEGER
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX sessions_by_user ON sessions (user_id);
+        CREATE INDEX sessions_by_expiry ON sessions (expires_at);
+        CREATE TABLE refresh_tokens (
+            hash BLOB PRIMARY KEY,
+            session_id BLOB NOT NULL,
+            exchanged_at INTEGER,
+            successor BLOB
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX refresh_tokens_by_session ON refresh_tokens (session_id);
+        CREATE TABLE signing_keys (
+            position INTEGER PRIMARY KEY,
+            kid TEXT NOT NULL UNIQUE,
+            private_key BLOB NOT NULL,
+            encrypted INTEGER NOT NULL,
+            created_at INTEGER NOT NULL
+        ) STRICT;",
+    ],
+}];
+
+/// The columns that [`decode`] reads.
+macro_rules! columns {
+    () => {
+        "u.id, u.email, u.name, u.role, u.email_verified, u.order_updates, u.promotions, u.recommendations,
+         u.token_epoch, u.created_at, u.updated_at, u.event_sequence"
+    };
+}
+const COLUMNS: usize = 12;
+/// No name with its address has words with more beginnings than this: a search for more finds nobody.
+const MAX_WORD_BEGINNINGS: usize = 354;
+
+/// Users in their SQLite file.
+pub struct SqliteUserStore {
+    database: Database,
+}
+
+super::store_over_database!(SqliteUserStore, "users", MIGRATIONS);
+
+#[async_trait]
+impl UserStore for SqliteUserStore {
+    async fn insert_user(&self, user: NewUser) -> Result<InsertUser, StoreError> {
+        self.database.write(move |write| insert(write, user)).await
+    }
+
+    async fn users(&self, ids: &[UserId]) -> Result<Vec<User>, StoreError> {
+        let ids = ids.to_vec();
+        self.database
+            .read(move |connection| ids.iter().filter_map(|id| by_id(connection, *id).transpose()).collect())
+            .await
+    }
+
+    async fn credentials(&self, email: &Email) -> Result<Option<(User, PasswordHash)>, StoreError> {
+        let key = email.key();
+        self.database
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached(concat!(
+                    "SELECT ",
+                    columns!(),
+                    ", u.password_hash FROM users u WHERE u.email_key = ?1"
+                ))?;
+                let mut rows = statement.query([key])?;
+                let Some(row) = rows.next()? else { return Ok(None) };
+                Ok(Some((decode(row)?, PasswordHash(row.get(COLUMNS)?))))
+            })
+            .await
+    }
+
+    async fn list_users(&self, search: Option<&str>, page: &PageRequest) -> Result<Page<User>, StoreError> {
+        let words = search.map(search::words).unwrap_or_default();
+        let page = page.clone();
+        self.database.read(move |connection| list(connection, words, &page)).await
+    }
+
+    async fn count_shoppers(&self) -> Result<u64, StoreError> {
+        self.database
+            .read(|connection| {
+                let count: i64 = connection
+                    .prepare_cached("SELECT COUNT(*) FROM users WHERE role != ?1")?
+                    .query_row([Role::Admin.as_str()], |row| row.get(0))?;
+                Ok(count.unsigned_abs())
+            })
+            .await
+    }
+
+    async fn edit_preferences(
+        &self,
+        id: UserId,
+        edit: PreferencesEdit,
+        at: Timestamp,
+    ) -> Result<Option<User>, StoreError> {
+        self.change(id, at, move |user| {
+            let edited = user.preferences.edited(edit);
+            std::mem::replace(&mut user.preferences, edited) != edited
+        })
+        .await
+    }
+
+    async fn change_role(&self, id: UserId, role: Role, at: Timestamp) -> Result<Option<User>, StoreError> {
+        self.change(id, at, move |user| {
+            let differs = std::mem::replace(&mut user.role, role) != role;
+            user.token_epoch += i64::from(differs);
+            differs
+        })
+        .await
+    }
+
+    async fn insert_session(&self, session: NewSession) -> Result<(), StoreError> {
+        self.database.write(move |write| super::sessions::insert(write.sql(), &session)).await
+    }
+
+    async fn exchange_refresh_token(
+        &self,
+        shown: TokenHash,
+        successor: TokenHash,
+        now: Timestamp,
+    ) -> Result<Exchanged, StoreError> {
+        self.database.write(move |write| super::sessions::exchange(write.sql(), shown, successor, now)).await
+    }
+
+    async fn end_session(&self, user: UserId, token: TokenHash, at: Timestamp) -> Result<bool, StoreError> {
+        self.database.write(move |write| super::sessions::end(write.sql(), user, token, at)).await
+    }
+
+    async fn end_all_sessions(&self, user: UserId, at: Timestamp) -> Result<(), StoreError> {
+        self.database.write(move |write| super::sessions::end_all(write.sql(), user, at)).await
+    }
+
+    async fn session_state(&self, session: SessionId, now: Timestamp) -> Result<Option<SessionState>, StoreError> {
+        self.database.read(move |connection| super::sessions::state(connection, session, now)).await
+    }
+
+    async fn purge_sessions(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.database.write(move |write| super::sessions::purge(write.sql(), before)).await
+    }
+
+    async fn signing_keys(&self) -> Result<Vec<StoredSigningKey>, StoreError> {
+        self.database.read(signing_keys).await
+    }
+
+    async fn ensure_signing_key(&self, key: StoredSigningKey) -> Result<Vec<StoredSigningKey>, StoreError> {
+        self.database
+            .write(move |write| {
+                write
+                    .sql()
+                    .prepare_cached(
+                        "INSERT INTO signing_keys (kid, private_key, encrypted, created_at)
+                         SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS (SELECT 1 FROM signing_keys)",
+                    )?
+                    .execute((&key.kid, &key.private_key, key.encrypted, key.created_at.0))?;
+                signing_keys(write.sql())
+            })
+            .await
+    }
+}
+
+impl SqliteUserStore {
+    /// Changes a user and announces it; `change` says whether there is anything to save.
+    async fn change(
+        &self,
+        id: UserId,
+        at: Timestamp,
+        change: impl FnOnce(&mut User) -> bool + Send + 'static,
+    ) -> Result<Option<User>, StoreError> {
+        self.database
+            .write(move |write| {
+                let Some(mut user) = by_id(write.sql(), id)? else { return Ok(None) };
+                if change(&mut user) {
+                    user.updated_at = at;
+                    let event = user.event(event_type::USER_UPDATED, false, at);
+                    update(write.sql(), &user)?;
+                    write.emit(event)?;
+                }
+                Ok(Some(user))
+            })
+            .await
+    }
+}
+
+fn insert(write: &mut Write<'_>, new: NewUser) -> Result<InsertUser, Failure> {
+    let NewUser { user, password_hash, event } = new;
+    let connection = write.sql();
+    let inserted = connection
+        .prepare_cached(
+            "INSERT INTO users (id, email, email_key, name, password_hash, role, email_verified, order_updates,
+                                promotions, recommendations, token_epoch, created_at, updated_at, event_sequence)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+             ON CONFLICT (email_key) DO NOTHING",
+        )?
+        .execute((
+            user.id.as_bytes(),
+            user.email.as_str(),
+            user.email.key(),
+            &user.name,
+            &password_hash.0,
+            user.role.as_str(),
+            user.email_verified,
+            user.preferences.order_updates,
+            user.preferences.promotions,
+            user.preferences.recommendations,
+            user.token_epoch,
+            user.created_at.0,
+            user.updated_at.0,
+            user.event_sequence,
+        ))?;
+    if inserted == 0 {
+        return Ok(InsertUser::EmailTaken);
+    }
+    let position = connection.last_insert_rowid();
+    let mut words = search::words(&user.name);
+    words.extend(search::words(user.email.as_str()));
+    let mut statement =
+        connection.prepare_cached("INSERT OR IGNORE INTO user_words (word, position) VALUES (?1, ?2)")?;
+    for word in words {
+        statement.execute((word, position))?;
+    }
+    write.emit(event)?;
+    Ok(InsertUser::Inserted)
+}
+
+/// Saves what can change of a user.
+fn update(connection: &Connection, user: &User) -> Result<(), Failure> {
+    connection
+        .prepare_cached(
+            "UPDATE users SET role = ?2, email_verified = ?3, order_updates = ?4, promotions = ?5,
+                              recommendations = ?6, token_epoch = ?7, updated_at = ?8, event_sequence = ?9
+             WHERE id = ?1",
+        )?
+        .execute((
+            user.id.as_bytes(),
+            user.role.as_str(),
+            user.email_verified,
+            user.preferences.order_updates,
+            user.preferences.promotions,
+            user.preferences.recommendations,
+            user.token_epoch,
+            user.updated_at.0,
+            user.event_sequence,
+        ))?;
+    Ok(())
+}
+
+pub(super) fn by_id(connection: &Connection, id: UserId) -> Result<Option<User>, Failure> {
+    let mut statement = connection.prepare_cached(concat!("SELECT ", columns!(), " FROM users u WHERE u.id = ?1"))?;
+    let mut rows = statement.query([id.as_bytes()])?;
+    rows.next()?.map(decode).transpose()
+}
+
+fn list(connection: &Connection, mut words: Vec<String>, page: &PageRequest) -> Result<Page<User>, Failure> {
+    words.sort_unstable();
+    words.dedup();
+    let mut conditions = String::from("TRUE");
+    if words.len() > MAX_WORD_BEGINNINGS {
+        words.clear();
+        conditions = String::from("FALSE");
+    }
+    let mut values = Vec::new();
+    for word in words {
+        conditions.push_str(" AND u.position IN (SELECT position FROM user_words WHERE word >= ? AND word < ?)");
+        values.push(Value::Text(word.clone()));
+        values.push(Value::Text(past_prefix(word)));
+    }
+    let counted = format!("SELECT COUNT(*) FROM users u WHERE {conditions}");
+    let total =
+        connection.prepare_cached(&counted)?.query_row(params_from_iter(&values), |row| row.get::<_, i64>(0))?;
+    if let Some(after) = &page.after {
+        conditions.push_str(" AND u.position < ?");
+        values.push(Value::Integer(cursor::decode(after)?));
+    }
+    values.push(Value::Integer(i64::from(page.first) + 1));
+    let columns = columns!();
+    let sql = format!("SELECT {columns}, u.position FROM users u WHERE {conditions} ORDER BY u.position DESC LIMIT ?");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(&values))?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        let position: i64 = row.get(COLUMNS)?;
+        entries.push((cursor::encode(&position), decode(row)?));
+    }
+    Ok(cursor::page(entries, page, total))
+}
+
+/// A text above every word that begins with `word`: no word holds this character.
+pub(super) fn past_prefix(mut word: String) -> String {
+    word.push(char::MAX);
+    word
+}
+
+fn signing_keys(connection: &Connection) -> Result<Vec<StoredSigningKey>, Failure> {
+    let mut statement = connection
+        .prepare_cached("SELECT kid, private_key, encrypted, created_at FROM signing_keys ORDER BY position DESC")?;
+    let mut rows = statement.query(())?;
+    let mut keys = Vec::new();
+    while let Some(row) = rows.next()? {
+        keys.push(StoredSigningKey {
+            kid: row.get(0)?,
+            private_key: row.get(1)?,
+            encrypted: row.get(2)?,
+            created_at: Timestamp(row.get(3)?),
+        });
+    }
+    Ok(keys)
+}
+
+pub(super) fn decode_role(name: &str) -> Result<Role, Failure> {
+    Role::named(name).ok_or_else(|| broken(format!("unknown role {name}")))
+}
+
+fn decode(row: &Row<'_>) -> Result<User, Failure> {
+    let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+    Ok(User {
+        id: UserId::from_bytes(row.get(0)?),
+        email: Email::parse(text(1)?).map_err(|_| broken("a stored e-mail address is none"))?,
+        name: row.get(2)?,
+        role: decode_role(text(3)?)?,
+        email_verified: row.get(4)?,
+        preferences: Preferences { order_updates: row.get(5)?, promotions: row.get(6)?, recommendations: row.get(7)? },
+        token_epoch: row.get(8)?,
+        created_at: Timestamp(row.get(9)?),
+        updated_at: Timestamp(row.get(10)?),
+        event_sequence: row.get(11)?,
+    })
+}

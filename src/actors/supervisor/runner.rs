@@ -13,7 +13,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 
 use actix::dev::ContextFut;
 use actix::dev::channel::{self, AddressSender};
-use actix::fut::ActorFuture;
+use actix::fut::{ActorFuture, wrap_future};
 use actix::{ActorContext, AsyncContext, Context};
 use futures_util::future::LocalBoxFuture;
 use tokio::time::{Instant, sleep_until};
@@ -397,13 +397,18 @@ impl<A: SupervisedActor> ActorFuture<A> for Pump<A> {
                     let seat = Seat::new(Arc::clone(&self.inbox), Arc::clone(&self.thread), self.index, number);
                     envelope.begin(actor, context, seat);
                     if self.thread.is_abandoned() {
-                        context.terminate();
+                        halt(context);
                     }
                 }
                 Next::Nothing => return Poll::Pending,
-                Next::Abandoned => context.terminate(),
+                Next::Abandoned => halt(context),
             }
         }
         Poll::Pending
     }
+}
+
+/// Keeps an abandoned value from doing anything more, hooks included, until it is dropped after this poll.
+fn halt<A: SupervisedActor>(context: &mut Context<A>) {
+    context.wait(wrap_future(std::future::pending()));
 }

@@ -64,6 +64,11 @@ pub trait OperationsStore: Send + Sync {
         at: Timestamp,
     ) -> Result<SettleDeadLetter, StoreError>;
 
+    /// What is kept under this name: how far a job that must survive a crash has come.
+    async fn marker(&self, name: &str) -> Result<Option<String>, StoreError>;
+
+    async fn set_marker(&self, name: &str, value: &str) -> Result<(), StoreError>;
+
     /// Marks a letter discarded, with who did it.
     async fn discard_dead_letter(&self, id: &str, by: &str, at: Timestamp) -> Result<SettleDeadLetter, StoreError>;
 }

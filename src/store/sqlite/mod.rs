@@ -45,11 +45,10 @@ impl SqliteStores {
     /// Opens `users.db`, `products.db`, `orders.db` and `operations.db`; makes what is missing, the folder too, and
     /// brings every file to its newest version. Blocks.
     pub fn open(data_dir: &Path) -> Result<Self, OpenError> {
-        lock::create_data_dir(data_dir).map_err(|source| OpenError::Folder { path: data_dir.to_owned(), source })?;
-        let (users, users_migrated) = SqliteUserStore::open(&data_dir.join("users.db"))?;
-        let (products, products_migrated) = SqliteProductStore::open(&data_dir.join("products.db"))?;
-        let (orders, orders_migrated) = SqliteOrderStore::open(&data_dir.join("orders.db"))?;
-        let (operations, operations_migrated) = SqliteOperationsStore::open(&data_dir.join("operations.db"))?;
+        let (users, users_migrated) = SqliteUserStore::open_in(data_dir)?;
+        let (products, products_migrated) = SqliteProductStore::open_in(data_dir)?;
+        let (orders, orders_migrated) = SqliteOrderStore::open_in(data_dir)?;
+        let (operations, operations_migrated) = SqliteOperationsStore::open_in(data_dir)?;
         Ok(Self {
             users: Arc::new(users),
             products: Arc::new(products),
@@ -85,6 +84,17 @@ macro_rules! store_over_database {
             ) -> Result<(Self, super::migrations::Migrated), super::migrations::OpenError> {
                 let (database, migrated) = super::database::Database::open(path, $domain, $migrations)?;
                 Ok((Self { database }, migrated))
+            }
+
+            /// As [`Self::open`], in a data folder that is made if it is missing.
+            pub fn open_in(
+                data_dir: &std::path::Path,
+            ) -> Result<(Self, super::migrations::Migrated), super::migrations::OpenError> {
+                super::lock::create_data_dir(data_dir).map_err(|source| super::migrations::OpenError::Folder {
+                    path: data_dir.to_owned(),
+                    source,
+                })?;
+                Self::open(&data_dir.join(concat!($domain, ".db")))
             }
 
             /// Finishes what was accepted and closes the file. Blocks; later calls are refused.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use rusqlite::types::Value;
-use rusqlite::{Connection, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use super::database::{Database, Write};
 use super::failure::Failure;
@@ -15,7 +15,14 @@ use crate::store::StoreError;
 use crate::store::consumption::{Consumed, Consumption};
 use crate::store::operations::{DeadLetter, OperationsStore, SettleDeadLetter};
 
-const MIGRATIONS: &[Migration] = &[Migration {
+const MIGRATIONS: &[Migration] = &[DEAD_LETTERS, MARKERS];
+
+const MARKERS: Migration = Migration {
+    name: "markers",
+    sql: &["CREATE TABLE markers (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"],
+};
+
+const DEAD_LETTERS: Migration = Migration {
     name: "dead letters",
     sql: &[
         outbox::SCHEMA,
@@ -35,7 +42,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
         CREATE INDEX dead_letters_open ON dead_letters (source)
             WHERE replayed_at IS NULL AND discarded_at IS NULL;",
     ],
-}];
+};
 
 /// Dead letters in their SQLite file.
 pub struct SqliteOperationsStore {
@@ -93,6 +100,31 @@ impl OperationsStore for SqliteOperationsStore {
             write.emit(event)
         })
         .await
+    }
+
+    async fn marker(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let name = name.to_owned();
+        self.database
+            .read(move |connection| {
+                let mut query = connection.prepare_cached("SELECT value FROM markers WHERE name = ?1")?;
+                Ok(query.query_row([&name], |row| row.get(0)).optional()?)
+            })
+            .await
+    }
+
+    async fn set_marker(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        let (name, value) = (name.to_owned(), value.to_owned());
+        self.database
+            .write(move |write| {
+                write
+                    .sql()
+                    .prepare_cached(
+                        "INSERT INTO markers VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                    )?
+                    .execute((&name, &value))?;
+                Ok(())
+            })
+            .await
     }
 
     async fn discard_dead_letter(&self, id: &str, by: &str, at: Timestamp) -> Result<SettleDeadLetter, StoreError> {

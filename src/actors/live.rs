@@ -5,6 +5,7 @@
 //! waking everybody once.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -27,6 +28,8 @@ type Watchers = HashMap<LiveKey, watch::Sender<u64>>;
 #[derive(Clone, Default)]
 pub struct LiveHub {
     watchers: Arc<Mutex<Watchers>>,
+    /// Keys of kind `Customer` that somebody watches.
+    customers: Arc<AtomicUsize>,
 }
 
 impl LiveHub {
@@ -37,7 +40,15 @@ impl LiveHub {
 
     /// Watches a key from now on: what is woken after this returns is seen.
     pub fn watch(&self, key: LiveKey) -> LiveWatch {
-        let receiver = self.lock().entry(key).or_insert_with(|| watch::channel(0).0).subscribe();
+        let mut watchers = self.lock();
+        let sender = watchers.entry(key).or_insert_with(|| {
+            if matches!(key, LiveKey::Customer(_)) {
+                self.customers.fetch_add(1, Ordering::AcqRel);
+            }
+            watch::channel(0).0
+        });
+        let receiver = sender.subscribe();
+        drop(watchers);
         LiveWatch { hub: self.clone(), key, receiver }
     }
 
@@ -53,6 +64,11 @@ impl LiveHub {
         for sender in self.lock().values() {
             sender.send_modify(|count| *count += 1);
         }
+    }
+
+    /// Whether anybody watches all orders of a customer.
+    pub fn watches_customers(&self) -> bool {
+        self.customers.load(Ordering::Acquire) > 0
     }
 
     /// Keys that somebody watches, for metrics and tests.
@@ -84,6 +100,9 @@ impl Drop for LiveWatch {
         // This watch's own receiver is still alive here: one means nobody else.
         if watchers.get(&self.key).is_some_and(|sender| sender.receiver_count() <= 1) {
             watchers.remove(&self.key);
+            if matches!(self.key, LiveKey::Customer(_)) {
+                self.hub.customers.fetch_sub(1, Ordering::AcqRel);
+            }
         }
     }
 }

@@ -1,0 +1,41 @@
+//! What a record of the log wakes in the live hub.
+
+use super::Record;
+use super::envelope;
+use super::tail::LiveSink;
+use crate::actors::live::{LiveHub, LiveKey};
+use crate::domain::events::{OrderChanged, Topic, event_type};
+
+/// The topics that live subscriptions depend on.
+pub const TOPICS: [Topic; 3] = [Topic::OrderEvents, Topic::InventoryEvents, Topic::DeadLetterQueue];
+
+pub struct HubSink(pub LiveHub);
+
+impl LiveSink for HubSink {
+    fn wake(&self, record: &Record) {
+        match record.topic {
+            Topic::OrderEvents => {
+                if let Ok(order_id) = record.key.parse() {
+                    self.0.wake(LiveKey::Order(order_id));
+                }
+                // Only somebody who watches all orders of a customer makes reading the body worth its while.
+                if self.0.watches_customers()
+                    && let Ok(order) = serde_json::from_str::<OrderChanged>(&record.body)
+                {
+                    self.0.wake(LiveKey::Customer(order.customer_id));
+                }
+            }
+            Topic::InventoryEvents if record.header(envelope::TYPE) == Some(event_type::STOCK_CHANGED) => {
+                if let Ok(product_id) = record.key.parse() {
+                    self.0.wake(LiveKey::Product(product_id));
+                }
+            }
+            Topic::DeadLetterQueue => self.0.wake(LiveKey::DeadLetters),
+            _ => {}
+        }
+    }
+
+    fn wake_all(&self) {
+        self.0.wake_all();
+    }
+}

@@ -23,9 +23,9 @@
 //! restart, and it goes on when the actor restarts. Everything polled inside the context fails with the actor. A blocked
 //! thread takes all of it along, with every actor of the domain.
 //!
-//! The flow: [`runner`] polls one actor inside `catch_unwind` and reports its end to its [`domain`], which asks [`node`]
-//! what to restart when ([`budget`]); [`monitor`] watches the threads from one of its own and has the domain move to a
-//! new one when a thread is blocked. [`tree`] is what the rest of the program holds.
+//! The flow: `runner` polls one actor inside `catch_unwind` and reports its end to its `domain`, which asks `node`
+//! what to restart when (`budget`); `monitor` watches the threads from one of its own and has the domain move to a
+//! new one when a thread is blocked. `tree` is what the rest of the program holds.
 
 mod budget;
 mod domain;

@@ -57,6 +57,8 @@ pub(super) enum Order {
 pub(super) enum Next<A: SupervisedActor> {
     Message(Arc<dyn Envelope<A>>, usize),
     Nothing,
+    /// An order or fault came, which goes first.
+    OrderFirst,
     /// The actor runs on another thread now.
     Abandoned,
 }
@@ -125,6 +127,9 @@ impl<A: SupervisedActor> Inbox<A> {
         let mut inner = self.lock();
         if inner.generation != generation {
             return Next::Abandoned;
+        }
+        if self.attention.load(Ordering::Acquire) {
+            return Next::OrderFirst;
         }
         if inner.in_flight.len() < inner.in_flight_limit
             && let Some(envelope) = inner.queue.pop()

@@ -22,6 +22,7 @@ pub(super) const FAILED_STARTS: u32 = 3;
 pub struct UnknownActor(pub String);
 
 /// Panics, or blocks the thread; runs in place of a message.
+#[expect(clippy::disallowed_methods, reason = "blocking its thread is what the fault is for")]
 pub(super) fn strike(fault: Fault) {
     match fault {
         Fault::Panic => panic!("injected fault: panic"),

@@ -401,6 +401,10 @@ impl<A: SupervisedActor> ActorFuture<A> for Pump<A> {
                     }
                 }
                 Next::Nothing => return Poll::Pending,
+                Next::OrderFirst => {
+                    task.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Next::Abandoned => halt(context),
             }
         }

@@ -140,7 +140,7 @@ fn an_actor_frozen_during_its_start_is_replaced() {
         let blocked = std::sync::atomic::AtomicBool::new(false);
         let spec = ActorSpec::new("users", move || {
             if !blocked.swap(true, Ordering::SeqCst) {
-                std::thread::sleep(FREEZE);
+                block_this_thread(FREEZE);
             }
             Ok(Plain)
         });

@@ -266,7 +266,12 @@ impl Handler<StopYourself> for Probe {
 impl Handler<Block> for Probe {
     type Result = ();
     fn handle(&mut self, Block(how_long): Block, _: &mut Context<Self>) {
-        std::thread::sleep(how_long);
+        block_this_thread(how_long);
         self.script.late.fetch_add(1, Ordering::SeqCst);
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a blocked thread is what the frozen-thread cases are about")]
+pub(super) fn block_this_thread(how_long: Duration) {
+    std::thread::sleep(how_long);
 }

@@ -9,5 +9,6 @@ pub mod actors;
 pub mod config;
 pub mod domain;
 pub mod gateway;
+pub mod kafka;
 pub mod store;
 pub mod telemetry;

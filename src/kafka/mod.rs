@@ -20,8 +20,12 @@ pub mod consumer;
 pub mod dead_letters;
 pub mod embedded;
 pub mod envelope;
+pub mod inventory;
+pub mod live;
 pub mod relay;
+pub mod supervised;
 pub mod tail;
+pub mod verdicts;
 
 /// The most bytes that key, headers and body of an event may have together.
 pub const MAX_EVENT_BYTES: usize = 1024 * 1024;

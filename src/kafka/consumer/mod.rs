@@ -18,6 +18,7 @@ use super::envelope::{self, DecodeError};
 use super::{EventLog, LogError, Record};
 use crate::domain::events::Topic;
 use crate::domain::time::Timestamp;
+use crate::actors::AskError;
 use crate::store::StoreError;
 use crate::store::consumption::{Consumed, Consumption, ConsumptionStore};
 use session::Session;
@@ -114,6 +115,16 @@ pub enum HandlerError {
     Interrupted(String),
 }
 
+impl From<AskError> for HandlerError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Busy => Self::Busy,
+            AskError::Interrupted => Self::Interrupted(error.to_string()),
+            AskError::Timeout | AskError::Stopped => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
 impl From<StoreError> for HandlerError {
     fn from(error: StoreError) -> Self {
         match error {
@@ -121,6 +132,7 @@ impl From<StoreError> for HandlerError {
             // Perhaps of the data that one event touches: the search for it parks only that event, and when the whole
             // store is broken nothing can be parked.
             StoreError::Broken(reason) => Self::Interrupted(format!("the store is broken: {reason}")),
+            StoreError::InvalidCursor => Self::Interrupted("a page cursor where none was given".to_owned()),
         }
     }
 }

@@ -1,0 +1,337 @@
+//! The supervision tree: which actors there are, what belongs to what, and what each is made of.
+//!
+//! ```text
+//! souk@host:pid
+//! ├─ users
+//! ├─ products
+//! │    └─ products.inventory    group `inventory`: decides placed and cancelled orders
+//! ├─ orders
+//! │    ├─ orders.writer         commits new orders in batches
+//! │    └─ orders.verdicts       group `orders`: confirms or rejects
+//! └─ events                     publishes what the domains commit
+//!      ├─ events.tail           wakes live subscriptions
+//!      └─ events.dead-letters   group `dead-letters`
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::stores::{DataDirGuard, Opened};
+use super::{AppError, Core, Stopping};
+use crate::actors::clock::now;
+use crate::actors::live::LiveHub;
+use crate::actors::orders::writer::OrderWriter;
+use crate::actors::orders::{OrderActor, OrderTools};
+use crate::actors::products::ProductActor;
+use crate::actors::supervisor::{
+    ActorSpec, MailboxLimits, RestartPolicy, SupervisionSettings, SupervisionTree,
+};
+use crate::actors::users::hasher::PasswordHasher;
+use crate::actors::users::keys::{KeyError, file_keys, stored_keys};
+use crate::actors::users::tokens::AccessTokens;
+use crate::actors::users::{UserActor, UserTools};
+use crate::config::{Config, SupervisionConfig};
+use crate::domain::events::source;
+use crate::domain::ids::SessionId;
+use crate::domain::money::Currency;
+use crate::kafka::EventLog;
+use crate::kafka::backoff::Backoff;
+use crate::kafka::consumer::{BatchHandler, ConsumerGroup, ConsumerSettings};
+use crate::kafka::dead_letters::{DeadLetterKeeper, GROUP as DEAD_LETTERS};
+use crate::kafka::inventory::InventoryHandler;
+use crate::kafka::live::{HubSink, TOPICS as LIVE_TOPICS};
+use crate::kafka::relay::{Relay, RelaySettings};
+use crate::kafka::supervised::{LoopActor, Work};
+use crate::kafka::tail;
+use crate::kafka::verdicts::VerdictHandler;
+use crate::store::consumption::ConsumptionStore;
+use crate::telemetry::Metrics;
+
+/// Told of each session that ended; `None` stands for any.
+pub type SessionsChanged = Box<dyn Fn(Option<SessionId>) + Send + Sync>;
+
+/// Messages that the order actors may have in hand: a writer's batch is made of them.
+const ORDERS_IN_FLIGHT: usize = 4_096;
+
+/// While the log is away.
+const LOG_WAIT: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+
+/// The loops that run beside the requests: consumers, tail, relays.
+pub(super) struct Background {
+    stop_consumers: Stopping,
+    stop_relays: Stopping,
+    relays: Vec<Arc<Relay>>,
+    /// Every loop that has not ended holds a receiver of this.
+    consumers_alive: watch::Sender<()>,
+}
+
+impl Background {
+    /// Lets the consumers finish their batch and the relays publish what was committed. True: in time.
+    pub(super) async fn finish(&self, deadline: Duration) -> bool {
+        let by = Instant::now() + deadline;
+        self.stop_consumers.send_replace(true);
+        let consumers = tokio::time::timeout_at(by, self.consumers_alive.closed()).await.is_ok();
+        let drained = join_all(self.relays.iter().map(|relay| relay.drain(by))).await.into_iter().all(|done| done);
+        self.stop_relays.send_replace(true);
+        consumers && drained
+    }
+}
+
+pub(super) async fn start(
+    config: &Config,
+    opened: Opened,
+    lock: DataDirGuard,
+    sessions_changed: SessionsChanged,
+) -> Result<Core, AppError> {
+    let Opened { stores, log, close_files } = opened;
+    let tokens = access_tokens(config, &stores).await?;
+    let hasher =
+        PasswordHasher::start(config.auth.bcrypt_cost, config.auth.hasher_threads, config.auth.hasher_queue)
+            .map_err(AppError::failed)?;
+    let metrics = Metrics::new();
+    let live = LiveHub::default();
+    let currency: Currency = config.shop.currency.parse().map_err(AppError::usage)?;
+    let ask_deadline = Duration::from_millis(config.supervision.ask_timeout_ms);
+
+    let user_tools = Arc::new(UserTools {
+        store: Arc::clone(&stores.users),
+        tokens: tokens.clone(),
+        hasher: hasher.clone(),
+        refresh_token_days: config.auth.refresh_token_days,
+        sessions_changed,
+    });
+    let mailbox = mailbox_limits(&config.supervision);
+    let users_spec = ActorSpec::new("users", move || Ok(UserActor::new(Arc::clone(&user_tools)))).mailbox(mailbox);
+
+    let product_store = Arc::clone(&stores.products);
+    let products_spec =
+        ActorSpec::new("products", move || Ok(ProductActor::new(Arc::clone(&product_store)))).mailbox(mailbox);
+
+    let writer_spec = order_writer(config, &stores, &metrics);
+    let order_tools = Arc::new(OrderTools {
+        store: Arc::clone(&stores.orders),
+        products: products_spec.address(),
+        writer: writer_spec.address(),
+        currency,
+        ask_deadline,
+    });
+    let order_mailbox = order_mailbox(config);
+    let orders_spec =
+        ActorSpec::new("orders", move || Ok(OrderActor::new(Arc::clone(&order_tools)))).mailbox(order_mailbox);
+
+    let (users, products, orders) = (users_spec.address(), products_spec.address(), orders_spec.address());
+    let loops = Loops {
+        config,
+        log: Arc::clone(&log),
+        stop_consumers: watch::Sender::new(false),
+        stop_relays: watch::Sender::new(false),
+        alive: watch::Sender::new(()),
+    };
+    let inventory = loops.consumer(
+        "products.inventory",
+        InventoryHandler::GROUP,
+        &InventoryHandler::TOPICS,
+        source::PRODUCTS,
+        &stores.product_consumption,
+        Arc::new(InventoryHandler::new(products.clone(), ask_deadline)),
+    );
+    let verdicts = loops.consumer(
+        "orders.verdicts",
+        VerdictHandler::GROUP,
+        &VerdictHandler::TOPICS,
+        source::ORDERS,
+        &stores.order_consumption,
+        Arc::new(VerdictHandler::new(orders.clone(), ask_deadline)),
+    );
+    let dead_letters = loops.consumer(
+        "events.dead-letters",
+        DEAD_LETTERS,
+        &DeadLetterKeeper::TOPICS,
+        source::OPERATIONS,
+        &stores.operations_consumption,
+        Arc::new(DeadLetterKeeper::new(Arc::clone(&stores.operations))),
+    );
+    let relays: Vec<Arc<Relay>> = stores
+        .outboxes
+        .iter()
+        .map(|outbox| Arc::new(Relay::new(Arc::clone(outbox), Arc::clone(&log), RelaySettings::default())))
+        .collect();
+
+    let tree = SupervisionTree::builder(&process_name())
+        .settings(supervision_settings(&config.supervision))
+        .domain(loops.publisher(&relays).follower(loops.tail(&live)).follower(dead_letters))
+        .domain(users_spec)
+        .domain(products_spec.follower(inventory))
+        .domain(orders_spec.part(writer_spec).follower(verdicts))
+        .start()
+        .map_err(AppError::failed)?;
+
+    let background = Background {
+        stop_consumers: loops.stop_consumers,
+        stop_relays: loops.stop_relays,
+        consumers_alive: loops.alive,
+        relays,
+    };
+    Ok(Core {
+        stores,
+        users,
+        products,
+        orders,
+        live,
+        hasher,
+        tokens,
+        currency,
+        ask_deadline,
+        metrics,
+        tree: Arc::new(tree),
+        log,
+        background,
+        close_files,
+        _lock: lock,
+    })
+}
+
+/// What the loops share.
+struct Loops<'a> {
+    config: &'a Config,
+    log: Arc<dyn EventLog>,
+    stop_consumers: Stopping,
+    stop_relays: Stopping,
+    alive: watch::Sender<()>,
+}
+
+impl Loops<'_> {
+    fn consumer(
+        &self,
+        actor: &str,
+        group: &str,
+        topics: &[crate::domain::events::Topic],
+        source: &'static str,
+        store: &Arc<dyn ConsumptionStore>,
+        handler: Arc<dyn BatchHandler>,
+    ) -> ActorSpec<LoopActor> {
+        let events = &self.config.events;
+        let millis = Duration::from_millis;
+        let settings = ConsumerSettings {
+            max_batch: events.batch_size,
+            max_attempts: events.max_attempts,
+            retry: Backoff::new(millis(events.retry_base_ms), millis(events.retry_max_ms)),
+            clock: now,
+            ..ConsumerSettings::new(source)
+        };
+        let group =
+            Arc::new(ConsumerGroup::new(group, topics, Arc::clone(&self.log), Arc::clone(store), handler, settings));
+        self.loop_actor(actor, &self.stop_consumers, move |stop| {
+            let group = Arc::clone(&group);
+            async move { group.run(stop).await }
+        })
+    }
+
+    fn tail(&self, live: &LiveHub) -> ActorSpec<LoopActor> {
+        let (log, live) = (Arc::clone(&self.log), live.clone());
+        self.loop_actor("events.tail", &self.stop_consumers, move |stop| {
+            let (log, sink) = (Arc::clone(&log), Arc::new(HubSink(live.clone())));
+            async move { tail::follow(log, &LIVE_TOPICS, sink, LOG_WAIT, stop).await }
+        })
+    }
+
+    fn publisher(&self, relays: &[Arc<Relay>]) -> ActorSpec<LoopActor> {
+        let (relays, stop) = (relays.to_vec(), self.stop_relays.subscribe());
+        let work: Work = Arc::new(move || {
+            let (relays, stop) = (relays.clone(), stop.clone());
+            Box::pin(async move {
+                join_all(relays.iter().map(|relay| relay.run(stop.clone()))).await;
+            })
+        });
+        ActorSpec::new("events", move || Ok(LoopActor::new(Arc::clone(&work)))).policy(RestartPolicy::Transient)
+    }
+
+    fn loop_actor<F>(
+        &self,
+        name: &str,
+        stopping: &Stopping,
+        run: impl Fn(watch::Receiver<bool>) -> F + Send + Sync + 'static,
+    ) -> ActorSpec<LoopActor>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (stop, alive) = (stopping.subscribe(), self.alive.clone());
+        let work: Work = Arc::new(move || {
+            let (life, running) = (alive.subscribe(), run(stop.clone()));
+            Box::pin(async move {
+                running.await;
+                drop(life);
+            })
+        });
+        ActorSpec::new(name, move || Ok(LoopActor::new(Arc::clone(&work)))).policy(RestartPolicy::Transient)
+    }
+}
+
+fn order_writer(config: &Config, stores: &super::Stores, metrics: &Metrics) -> ActorSpec<OrderWriter> {
+    let (store, batch_max) = (Arc::clone(&stores.orders), config.orders.writer_batch_max);
+    let metrics = metrics.clone();
+    let observe = Arc::new(move |orders: usize, took: Duration| {
+        metrics.order_writer_batch_size.observe(orders as f64);
+        metrics.order_writer_commit_seconds.observe(took.as_secs_f64());
+    });
+    ActorSpec::new("orders.writer", move || Ok(OrderWriter::new(Arc::clone(&store), batch_max, observe.clone())))
+        .mailbox(order_mailbox(config))
+}
+
+fn mailbox_limits(config: &SupervisionConfig) -> MailboxLimits {
+    MailboxLimits {
+        standard: config.mailbox_standard,
+        critical: config.mailbox_critical,
+        burst: config.critical_burst,
+        ..MailboxLimits::default()
+    }
+}
+
+fn order_mailbox(config: &Config) -> MailboxLimits {
+    MailboxLimits {
+        standard: config.orders.writer_queue_max,
+        in_flight: ORDERS_IN_FLIGHT,
+        ..mailbox_limits(&config.supervision)
+    }
+}
+
+fn supervision_settings(config: &SupervisionConfig) -> SupervisionSettings {
+    let millis = Duration::from_millis;
+    let heartbeat = millis(config.heartbeat_ms.max(1));
+    SupervisionSettings {
+        intensity: config.intensity as usize,
+        intensity_window: Duration::from_secs(config.window_seconds),
+        backoff_base: millis(config.backoff_base_ms),
+        backoff_max: millis(config.backoff_max_ms),
+        backoff_reset: Duration::from_secs(config.backoff_reset_seconds),
+        heartbeat,
+        // A thread is blocked once the heartbeat after the last one that it may miss is missing too.
+        missed_heartbeats: (config.freeze_after_ms / config.heartbeat_ms.max(1)).saturating_sub(2).max(1),
+        ..SupervisionSettings::default()
+    }
+}
+
+/// The root of the tree is named after the process.
+fn process_name() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("souk@{host}:{}", std::process::id())
+}
+
+async fn access_tokens(config: &Config, stores: &super::Stores) -> Result<AccessTokens, AppError> {
+    let auth = &config.auth;
+    let keys = if auth.signing_key_file.as_os_str().is_empty() {
+        stored_keys(stores.users.as_ref(), auth.key_secret.expose()).await
+    } else {
+        file_keys(&auth.signing_key_file, &auth.verification_key_files)
+    };
+    let keys = keys.map_err(|error| match error {
+        KeyError::Store(_) => AppError::failed(error),
+        _ => AppError::usage(error),
+    })?;
+    let lifetime = i64::try_from(auth.access_token_seconds).map_err(AppError::usage)?;
+    AccessTokens::new(&keys, &auth.issuer, &auth.audience, lifetime).map_err(AppError::failed)
+}

@@ -36,7 +36,9 @@ use crate::telemetry::Metrics;
 pub use demo::{DEMO_ACCOUNTS, DEMO_PASSWORD};
 pub use stores::{Stores, lock_data_dir, migrate, open_operations};
 
-use listeners::Listeners;
+use crate::gateway::admin::Phase;
+use crate::gateway::server::PublicServer;
+use listeners::{AdminListener, SessionsForgetter};
 
 /// Why the shop did not start, or a command could not open its stores.
 #[derive(Debug, thiserror::Error)]
@@ -115,27 +117,30 @@ impl Core {
 /// A running shop.
 pub struct App {
     core: Core,
-    listeners: Listeners,
+    public: PublicServer,
+    admin: AdminListener,
     demo: bool,
     shutdown_timeout: Duration,
 }
 
 impl App {
+    /// Everything up and serving when it answers.
     pub async fn start(config: Config) -> Result<Self, AppError> {
-        let sessions = listeners::SessionsForgetter::default();
+        let sessions = SessionsForgetter::default();
         let core = Core::start(&config, sessions.callback()).await?;
-        let listeners = Listeners::start(&config, &core, &sessions).await?;
+        let admin = AdminListener::start(&config, &core)?;
         let demo = config.demo && demo::fill_if_empty(&core, &|_, _, _| {}).await.map_err(demo_failed)?;
-        listeners.serve();
-        Ok(Self { core, listeners, demo, shutdown_timeout: config.shutdown_timeout() })
+        let public = listeners::start_public(&config, &core, &sessions)?;
+        admin.set_phase(Phase::Ready);
+        Ok(Self { core, public, admin, demo, shutdown_timeout: config.shutdown_timeout() })
     }
 
     pub fn public_address(&self) -> SocketAddr {
-        self.listeners.public_address()
+        self.public.address()
     }
 
     pub fn admin_address(&self) -> SocketAddr {
-        self.listeners.admin_address()
+        self.admin.address()
     }
 
     pub fn has_demo_data(&self) -> bool {
@@ -157,9 +162,13 @@ impl App {
             }
         };
         let began = Instant::now();
-        self.listeners.drain(matches!(ended, Ended::Escalated { .. }), deadline).await;
-        let left = deadline.saturating_sub(began.elapsed());
-        if !self.core.stop(left).await {
+        let left = || deadline.saturating_sub(began.elapsed());
+        self.admin.set_phase(if matches!(ended, Ended::Stopped) { Phase::Draining } else { Phase::Escalated });
+        let answered = self.public.drain(left()).await;
+        self.public.stop().await;
+        let drained = self.core.stop(left()).await;
+        self.admin.stop().await;
+        if !(answered && drained) {
             tracing::warn!("not everything was finished before the shutdown timeout; the next start goes on with it");
         }
         ended

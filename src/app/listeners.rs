@@ -1,0 +1,197 @@
+//! The public and the admin listener, made from the configuration and put in front of a running core.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use super::tree::SessionsChanged;
+use super::{AppError, Core};
+use crate::actors::supervisor::{ActorState, ActorStatus, Fault, SupervisionTree};
+use crate::config::Config;
+use crate::domain::time::Timestamp;
+use crate::gateway::admin::{AdminServer, FaultKind, FaultSwitch, Health, Phase, Probe};
+use crate::gateway::auth::Auth;
+use crate::gateway::context::{ActorStateView, ActorStatusView, Shop, SupervisionView};
+use crate::gateway::document_limits::DocumentLimits;
+use crate::gateway::errors::finish_response;
+use crate::gateway::rate_limits::{RateLimitSettings, RateLimits};
+use crate::gateway::schema::{SchemaLimits, build_schema};
+use crate::gateway::server::PublicServer;
+use crate::gateway::service::GraphqlService;
+use crate::gateway::session_check::{SessionCheck, UserActorSessions};
+use crate::gateway::settings::HttpSettings;
+use crate::store::outbox::Outbox;
+
+/// The longest `waitMs` of `orderPlace`.
+const MAX_VERDICT_WAIT: Duration = Duration::from_secs(30);
+
+/// How long an injected freeze blocks an actor's thread.
+const FREEZE: Duration = Duration::from_secs(20);
+
+/// Lets the users actor, which starts first, reach the gateway's copies of sessions, which come later.
+#[derive(Clone, Default)]
+pub(super) struct SessionsForgetter(Arc<OnceLock<SessionCheck>>);
+
+impl SessionsForgetter {
+    pub(super) fn callback(&self) -> SessionsChanged {
+        let check = Arc::clone(&self.0);
+        Box::new(move |session| match (check.get(), session) {
+            (Some(check), Some(session)) => check.forget(session),
+            (Some(check), None) => check.forget_all(),
+            // Nothing is copied before the gateway is there.
+            (None, _) => {}
+        })
+    }
+}
+
+/// The admin listener, which is there from the start.
+pub(super) struct AdminListener {
+    server: AdminServer,
+    health: Health,
+}
+
+impl AdminListener {
+    pub(super) fn start(config: &Config, core: &Core) -> Result<Self, AppError> {
+        let health = Health::default();
+        for outbox in &core.stores.outboxes {
+            health.add_probe(store_probe(outbox));
+        }
+        let faults = config.faults.enabled.then(|| fault_switch(Arc::clone(&core.tree)));
+        let registry = core.metrics.registry().clone();
+        let server =
+            AdminServer::start(config.admin.listen, health.clone(), registry, faults).map_err(AppError::usage)?;
+        Ok(Self { server, health })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    pub(super) fn set_phase(&self, phase: Phase) {
+        self.health.set_phase(phase);
+    }
+
+    pub(super) async fn stop(&self) {
+        self.server.stop().await;
+    }
+}
+
+/// A store answers when its file can be read.
+fn store_probe(outbox: &Arc<dyn Outbox>) -> Probe {
+    let outbox = Arc::clone(outbox);
+    Probe {
+        name: format!("store.{}", outbox.domain()),
+        required: true,
+        check: Arc::new(move || -> BoxFuture<'static, bool> {
+            let outbox = Arc::clone(&outbox);
+            Box::pin(async move { outbox.pending(Timestamp(0), 1).await.is_ok() })
+        }),
+    }
+}
+
+fn fault_switch(tree: Arc<SupervisionTree>) -> FaultSwitch {
+    Arc::new(move |actor, kind| {
+        let fault = match kind {
+            FaultKind::Panic => Fault::Panic,
+            FaultKind::Freeze => Fault::Freeze(FREEZE),
+            FaultKind::FailStart => Fault::FailStart,
+        };
+        tree.inject(actor, fault).is_ok()
+    })
+}
+
+/// Serves the API in front of a core.
+pub(super) fn start_public(
+    config: &Config,
+    core: &Core,
+    sessions: &SessionsForgetter,
+) -> Result<PublicServer, AppError> {
+    let check = SessionCheck::new(UserActorSessions { users: core.users.clone(), deadline: core.ask_deadline });
+    let check = sessions.0.get_or_init(|| check).clone();
+    let gateway = &config.gateway;
+    let limits = SchemaLimits {
+        max_depth: gateway.max_depth,
+        max_complexity: gateway.max_complexity,
+        introspection: gateway.answers_introspection(),
+        suggestions: !gateway.hardened,
+    };
+    let shop = Shop {
+        users: core.users.clone(),
+        products: core.products.clone(),
+        orders: core.orders.clone(),
+        live: core.live.clone(),
+        currency: core.currency,
+        ask_deadline: core.ask_deadline,
+        rate_limits: rate_limits(config),
+        supervision: Arc::new(TreeView(Arc::clone(&core.tree))),
+    };
+    let settings = http_settings(config);
+    let service = GraphqlService::new(build_schema(shop, limits), Auth::new(core.tokens.clone(), check), settings)
+        .finishing_with(Arc::new(finish_response));
+    PublicServer::start(gateway.listen, Arc::new(service), core.metrics.registry()).map_err(AppError::usage)
+}
+
+fn rate_limits(config: &Config) -> RateLimits {
+    let limits = &config.limits;
+    RateLimits::new(RateLimitSettings {
+        enabled: limits.enabled,
+        sign_in_per_account_per_minute: limits.sign_in_per_account_per_minute,
+        sign_in_per_address_per_minute: limits.sign_in_per_address_per_minute,
+        sign_up_per_address_per_minute: limits.sign_up_per_address_per_minute,
+    })
+}
+
+/// The supervision tree as the API shows it.
+struct TreeView(Arc<SupervisionTree>);
+
+impl SupervisionView for TreeView {
+    fn status(&self) -> ActorStatusView {
+        view_of(self.0.status())
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes()
+    }
+}
+
+fn view_of(status: ActorStatus) -> ActorStatusView {
+    ActorStatusView {
+        name: status.name,
+        state: match status.state {
+            ActorState::Running => ActorStateView::Running,
+            ActorState::Restarting => ActorStateView::Restarting,
+            ActorState::Stopped => ActorStateView::Stopped,
+            ActorState::Escalated => ActorStateView::Escalated,
+        },
+        restarts: u32::try_from(status.restarts).unwrap_or(u32::MAX),
+        last_panic: status.last_panic,
+        mailbox_depth: u32::try_from(status.mailbox_depth).unwrap_or(u32::MAX),
+        handled: status.handled,
+        children: status.children.into_iter().map(view_of).collect(),
+    }
+}
+
+fn http_settings(config: &Config) -> HttpSettings {
+    let gateway = &config.gateway;
+    let (origins, proxies) = (gateway.clone(), gateway.clone());
+    HttpSettings {
+        max_body_bytes: gateway.max_body_bytes,
+        // An order may wait for its verdict for up to 30 s on top of what any request may take.
+        request_timeout: Duration::from_millis(gateway.request_timeout_ms) + MAX_VERDICT_WAIT,
+        graphiql: gateway.serves_graphiql(),
+        introspection: gateway.answers_introspection(),
+        allows_origin: Arc::new(move |origin| origins.allows_origin(origin)),
+        trusts_proxy: Arc::new(move |address| proxies.trusts_proxy(address)),
+        document_limits: DocumentLimits {
+            max_aliases: gateway.max_aliases,
+            max_root_fields: gateway.max_root_fields,
+            ..DocumentLimits::default()
+        },
+        max_subscriptions_per_socket: gateway.max_subscriptions_per_socket,
+        connection_init_timeout: Duration::from_millis(gateway.connection_init_timeout_ms),
+        ..HttpSettings::default()
+    }
+}

@@ -1,6 +1,7 @@
 //! The OrderActor.
 
 pub mod messages;
+pub mod verdict;
 
 use actix::{Actor, Context, Handler, Message};
 use messages::*;

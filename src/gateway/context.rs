@@ -4,12 +4,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::actors::Address;
+use async_graphql::Context;
+use tokio::sync::watch;
+
+use super::rate_limits::RateLimits;
+use crate::actors::errors::DomainError;
 use crate::actors::live::LiveHub;
 use crate::actors::orders::OrderActor;
 use crate::actors::products::ProductActor;
 use crate::actors::users::UserActor;
 use crate::actors::users::tokens::AccessTokens;
+use crate::actors::{Address, AskError};
 use crate::domain::ids::{SessionId, UserId};
 use crate::domain::money::Currency;
 use crate::domain::users::Role;
@@ -25,6 +30,43 @@ pub struct Shop {
     pub currency: Currency,
     /// How long a resolver waits for an actor.
     pub ask_deadline: Duration,
+    pub rate_limits: RateLimits,
+    pub supervision: Arc<dyn SupervisionView>,
+}
+
+/// The supervision tree of this process, as far as the API shows it. `app` adapts the real one.
+pub trait SupervisionView: Send + Sync {
+    /// The tree now, from its root.
+    fn status(&self) -> ActorStatusView;
+    /// Changes its value whenever a state, a restart count or the shape of the tree does.
+    fn changes(&self) -> watch::Receiver<u64>;
+}
+
+/// What an actor of the tree is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActorStateView {
+    Running,
+    Restarting,
+    Stopped,
+    Escalated,
+}
+
+/// One actor or supervisor of the tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActorStatusView {
+    pub name: String,
+    pub state: ActorStateView,
+    pub restarts: u32,
+    /// What and where.
+    pub last_panic: Option<String>,
+    pub mailbox_depth: u32,
+    pub handled: u64,
+    pub children: Vec<Self>,
+}
+
+/// The answer of an ask, with the failure to answer as one of the domain's errors.
+pub fn answered<T>(reply: Result<Result<T, DomainError>, AskError>) -> Result<T, DomainError> {
+    reply?
 }
 
 /// Who asks, verified once for each request or socket.
@@ -43,4 +85,35 @@ pub struct RequestInfo {
     pub client_address: IpAddr,
     /// As the client named itself, cut at 200 characters.
     pub user_agent: Option<String>,
+}
+
+impl Viewer {
+    /// The viewer of a request; without one nobody is signed in.
+    pub fn of(ctx: &Context<'_>) -> Self {
+        ctx.data_opt::<Self>().copied().unwrap_or(Self::Anonymous)
+    }
+
+    pub fn user_id(self) -> Option<UserId> {
+        match self {
+            Self::Anonymous => None,
+            Self::SignedIn { user_id, .. } => Some(user_id),
+        }
+    }
+
+    pub fn role(self) -> Option<Role> {
+        match self {
+            Self::Anonymous => None,
+            Self::SignedIn { role, .. } => Some(role),
+        }
+    }
+
+    /// Staff and admins.
+    pub fn is_staff(self) -> bool {
+        self.role().is_some_and(Role::is_staff)
+    }
+
+    /// Whose objects alone the viewer may reach: their own, or with `None` everybody's.
+    pub fn confined_to(self, own: UserId) -> Option<UserId> {
+        if self.is_staff() { None } else { Some(own) }
+    }
 }

@@ -39,7 +39,8 @@ impl BatchHandler for VerdictHandler {
             match event.body::<InventoryDecided>() {
                 Ok(decided) => {
                     let order_id = decided.order_id;
-                    verdicts.extend(Verdict::from_event(event.event_type(), decided).map(|verdict| (order_id, verdict)));
+                    verdicts
+                        .extend(Verdict::from_event(event.event_type(), decided).map(|verdict| (order_id, verdict)));
                 }
                 Err(error) => failures.push(EventFailure::undecodable(position, &error)),
             }

@@ -5,6 +5,7 @@
 //! of an order whose write has an unknown outcome is looked up before anything is answered.
 
 pub mod messages;
+pub mod verdict;
 pub mod writer;
 
 use std::collections::HashMap;

@@ -90,10 +90,8 @@ macro_rules! store_over_database {
             pub fn open_in(
                 data_dir: &std::path::Path,
             ) -> Result<(Self, super::migrations::Migrated), super::migrations::OpenError> {
-                super::lock::create_data_dir(data_dir).map_err(|source| super::migrations::OpenError::Folder {
-                    path: data_dir.to_owned(),
-                    source,
-                })?;
+                super::lock::create_data_dir(data_dir)
+                    .map_err(|source| super::migrations::OpenError::Folder { path: data_dir.to_owned(), source })?;
                 Self::open(&data_dir.join(concat!($domain, ".db")))
             }
 

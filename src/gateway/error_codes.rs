@@ -1,0 +1,239 @@
+//! Top-level errors: transport, sign-in and faults. Everything in `errors` of a response has a code and a request id.
+//!
+//! What resolvers refuse carries its code from the start. What async-graphql itself refuses (syntax, validation,
+//! limits, values of the wrong type) has none: `finish_response` recognises it and completes it, so that no answer
+//! leaves without both, and none with an internal message.
+
+use async_graphql::{Error, ErrorExtensionValues, PathSegment, Response, ServerError, Value};
+
+use super::context::RequestInfo;
+
+/// `extensions.code` of a top-level error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    GraphqlParseFailed,
+    GraphqlValidationFailed,
+    BadUserInput,
+    QueryTooComplex,
+    Unauthenticated,
+    Forbidden,
+    RateLimited,
+    Busy,
+    Unavailable,
+    Timeout,
+    InternalServerError,
+}
+
+impl Code {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::GraphqlParseFailed => "GRAPHQL_PARSE_FAILED",
+            Self::GraphqlValidationFailed => "GRAPHQL_VALIDATION_FAILED",
+            Self::BadUserInput => "BAD_USER_INPUT",
+            Self::QueryTooComplex => "QUERY_TOO_COMPLEX",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::Forbidden => "FORBIDDEN",
+            Self::RateLimited => "RATE_LIMITED",
+            Self::Busy => "BUSY",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::Timeout => "TIMEOUT",
+            Self::InternalServerError => "INTERNAL_SERVER_ERROR",
+        }
+    }
+
+    /// An error with this code.
+    pub fn error(self, message: impl Into<String>) -> Error {
+        let mut extensions = ErrorExtensionValues::default();
+        extensions.set("code", self.as_str());
+        Error { message: message.into(), source: None, extensions: Some(extensions) }
+    }
+}
+
+/// What a client is told of a fault of the program.
+pub const INTERNAL_MESSAGE: &str = "something went wrong on our side";
+
+/// How async-graphql words a value that does not fit its argument.
+const VALUE_ERROR: &str = "Invalid value for argument ";
+
+/// The code of an error that async-graphql made itself. Its errors have no kind, only their place and their words:
+/// those with a path come from reading arguments while resolving, those without from parsing and validation.
+pub fn code_for_request_error(error: &ServerError) -> Code {
+    let message = error.message.as_str();
+    if !error.path.is_empty() {
+        return if is_missing_data(message) { Code::InternalServerError } else { Code::BadUserInput };
+    }
+    const TOO_COMPLEX: [&str; 4] = [
+        "Query is too complex.",
+        "Query is nested too deep.",
+        "The recursion depth of the query cannot be greater",
+        "The number of directives on the field",
+    ];
+    // The parser's own words; a syntax error comes with a drawing of its place.
+    const PARSE: [&str; 4] = [
+        " --> ",
+        "document contains multiple operations",
+        "document does not contain an operation",
+        "recursion limit exceeded.",
+    ];
+    let starts_with_any = |prefixes: &[&str]| prefixes.iter().any(|prefix| message.starts_with(prefix));
+    if starts_with_any(&TOO_COMPLEX) {
+        Code::QueryTooComplex
+    } else if starts_with_any(&PARSE) || (message.ends_with(" is defined twice") && !message.contains('"')) {
+        Code::GraphqlParseFailed
+    } else if starts_with_any(&[
+        "Unknown operation named",
+        "Operation name required",
+        "Subscriptions are not supported on this transport",
+    ]) || is_undefined_variable(message)
+    {
+        Code::BadUserInput
+    } else if is_missing_data(message) {
+        Code::InternalServerError
+    } else {
+        Code::GraphqlValidationFailed
+    }
+}
+
+/// A resolver asked for request or schema data that nobody put there: a fault of ours.
+fn is_missing_data(message: &str) -> bool {
+    message.starts_with("Data `")
+}
+
+/// A variable without a value, found while costs are counted.
+fn is_undefined_variable(message: &str) -> bool {
+    message.starts_with("Variable ") && message.ends_with(" is not defined.")
+}
+
+/// Tells wrong values of variables (BAD_USER_INPUT) from wrong literals (GRAPHQL_VALIDATION_FAILED), which
+/// async-graphql reports in the same words. To be called before [`finish_response`], with the request's query; without
+/// it every wrong value counts as a literal.
+pub fn refine_value_errors(response: &mut Response, query: &str) {
+    for error in &mut response.errors {
+        let is_value_error = error.path.is_empty() && error.message.starts_with(VALUE_ERROR);
+        if is_value_error && error.locations.first().is_some_and(|at| argument_uses_variable(query, at.line, at.column))
+        {
+            set_code(error, Code::BadUserInput);
+        }
+    }
+}
+
+/// Whether the value of the argument whose name stands at this place has a variable in it.
+fn argument_uses_variable(query: &str, line: usize, column: usize) -> bool {
+    let Some(text) = query.lines().nth(line.saturating_sub(1)) else { return false };
+    let line_start = text.as_ptr() as usize - query.as_ptr() as usize;
+    let in_line: usize = text.chars().take(column.saturating_sub(1)).map(char::len_utf8).sum();
+    let Some((_, value)) = query[line_start + in_line..].split_once(':') else { return false };
+    let mut depth = 0usize;
+    let mut in_string = false;
+    let mut escaped = false;
+    let mut started = false;
+    for symbol in value.chars() {
+        if in_string {
+            in_string = escaped || symbol != '"';
+            escaped = !escaped && symbol == '\\';
+            continue;
+        }
+        match symbol {
+            '$' => return true,
+            '"' => in_string = true,
+            '{' | '[' => depth += 1,
+            '}' | ']' if depth > 0 => depth -= 1,
+            ')' | '}' | ']' => return false,
+            _ if depth == 0 && started && (symbol.is_whitespace() || symbol == ',') => return false,
+            _ => {}
+        }
+        started |= !symbol.is_whitespace();
+        if started && depth == 0 && matches!(symbol, '}' | ']') {
+            return false;
+        }
+    }
+    false
+}
+
+fn set_code(error: &mut ServerError, code: Code) {
+    error.extensions.get_or_insert_default().set("code", code.as_str());
+}
+
+/// Makes a response fit to leave: every error has a code and the request id, none an internal message.
+pub fn finish_response(response: &mut Response, info: &RequestInfo) {
+    for error in &mut response.errors {
+        finish_error(error, info);
+    }
+}
+
+/// Makes one error fit to leave.
+pub fn finish_error(error: &mut ServerError, info: &RequestInfo) {
+    let has_code = error.extensions.as_ref().is_some_and(|extensions| extensions.get("code").is_some());
+    if !has_code {
+        let code = code_for_request_error(error);
+        if code == Code::InternalServerError {
+            let field = error.path.iter().map(segment_text).collect::<Vec<_>>().join(".");
+            tracing::error!(request_id = %info.request_id, field, cause = error.message, "a resolver failed");
+            error.message = INTERNAL_MESSAGE.into();
+        }
+        set_code(error, code);
+    }
+    error.extensions.get_or_insert_default().set("requestId", Value::String(info.request_id.to_string()));
+}
+
+fn segment_text(segment: &PathSegment) -> String {
+    match segment {
+        PathSegment::Field(name) => name.clone(),
+        PathSegment::Index(index) => index.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(message: &str) -> &'static str {
+        code_for_request_error(&ServerError::new(message, None)).as_str()
+    }
+
+    #[test]
+    fn a_value_is_told_by_where_it_came_from() {
+        let query =
+            "query($n: Int) {\n  é: products(first: $n, where: {search: \"$\", category: [\"a\"]}) { totalCount }\n}";
+        let column = |needle: &str| {
+            let line = query.lines().nth(1).unwrap();
+            line[..line.find(needle).unwrap()].chars().count() + 1
+        };
+        assert!(argument_uses_variable(query, 2, column("first")));
+        assert!(!argument_uses_variable(query, 2, column("where")));
+        assert!(argument_uses_variable("{a(x: {y: [1, $z]})}", 1, 4));
+        assert!(!argument_uses_variable("{a(x: 1, y: $z)}", 1, 4));
+        assert!(!argument_uses_variable("{a(x: {b: 1} y: $z)}", 1, 4));
+        assert!(!argument_uses_variable("{a(x: 1) b(y: $z)}", 1, 4));
+        assert!(!argument_uses_variable("{a}", 9, 9));
+    }
+
+    #[test]
+    fn every_error_leaves_with_a_code_and_the_request_id_and_no_internals() {
+        let info = RequestInfo { request_id: "r-1".into(), client_address: [127, 0, 0, 1].into(), user_agent: None };
+        let mut missing = ServerError::new("Data `souk::gateway::context::Shop` does not exist.", None);
+        missing.path = vec![PathSegment::Field("me".into())];
+        let denied = Code::Forbidden.error("no").into_server_error(Default::default());
+        let mut response = Response::from_errors(vec![missing, denied, ServerError::new("x", None)]);
+        finish_response(&mut response, &info);
+        let codes: Vec<_> = response
+            .errors
+            .iter()
+            .map(|error| {
+                let extensions = error.extensions.as_ref().unwrap();
+                assert_eq!(extensions.get("requestId"), Some(&Value::String("r-1".into())));
+                extensions.get("code").cloned().unwrap().into_json().unwrap()
+            })
+            .collect();
+        assert_eq!(codes, ["INTERNAL_SERVER_ERROR", "FORBIDDEN", "GRAPHQL_VALIDATION_FAILED"]);
+        assert_eq!(response.errors[0].message, INTERNAL_MESSAGE);
+    }
+
+    #[test]
+    fn what_comes_with_a_path_is_a_value_that_does_not_fit() {
+        let mut error = ServerError::new("Only integers from -2147483648 to 2147483647 are accepted.", None);
+        error.path = vec![PathSegment::Field("products".into())];
+        assert_eq!(code_for_request_error(&error), Code::BadUserInput);
+        assert_eq!(code("Unknown operation named \"x\""), "BAD_USER_INPUT");
+    }
+}

@@ -1,0 +1,50 @@
+//! Any object by its id alone, as Relay clients refetch it.
+
+use async_graphql::{Context, Error, ID, Interface, Object};
+
+use super::connections::root_cost;
+use super::orders::{Order, visible_order};
+use super::products::{Product, product_by_id};
+use super::users::{User, visible_user};
+use crate::domain::ids::{OrderId, ProductId, TypedId, UserId};
+
+/// An object with an id of its own.
+#[derive(Interface)]
+#[graphql(field(name = "id", ty = "ID", desc = "The object's id, unique in the shop."))]
+#[expect(clippy::large_enum_variant, reason = "one at a time, for as long as a request takes")]
+pub enum Node {
+    User(User),
+    Product(Product),
+    Order(Order),
+}
+
+#[derive(Default)]
+pub struct NodeQuery;
+
+#[Object]
+impl NodeQuery {
+    /// An object by its id; null when there is none, or when you may not see it.
+    #[graphql(complexity = "root_cost(child_complexity)")]
+    async fn node(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The object's id.")] id: ID,
+    ) -> Result<Option<Node>, Error> {
+        let Some((prefix, _)) = id.split_once('_') else { return Ok(None) };
+        Ok(match prefix {
+            UserId::PREFIX => match id.parse() {
+                Ok(id) => visible_user(ctx, id).await?.map(Node::User),
+                Err(_) => None,
+            },
+            ProductId::PREFIX => match id.parse() {
+                Ok(id) => product_by_id(ctx, id).await?.map(Node::Product),
+                Err(_) => None,
+            },
+            OrderId::PREFIX => match id.parse() {
+                Ok(id) => visible_order(ctx, id).await?.map(Node::Order),
+                Err(_) => None,
+            },
+            _ => None,
+        })
+    }
+}

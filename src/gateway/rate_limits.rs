@@ -1,0 +1,173 @@
+//! Limits on what can be guessed or flooded: sign-in and sign-up, for each process.
+//!
+//! GCRA with one cell an account and one an address. A cell is a few bytes and idle ones are dropped now and then, so
+//! that a flood of invented accounts does not fill the memory.
+
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use sha2::{Digest, Sha256};
+
+/// Come back after this time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryAfter(pub Duration);
+
+/// How many are allowed; each limit is also the burst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimitSettings {
+    /// False lets everything through.
+    pub enabled: bool,
+    pub sign_in_per_account_per_minute: NonZeroU32,
+    pub sign_in_per_address_per_minute: NonZeroU32,
+    pub sign_up_per_address_per_minute: NonZeroU32,
+}
+
+impl Default for RateLimitSettings {
+    fn default() -> Self {
+        let per_minute = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
+        Self {
+            enabled: true,
+            sign_in_per_account_per_minute: per_minute(10),
+            sign_in_per_address_per_minute: per_minute(60),
+            sign_up_per_address_per_minute: per_minute(20),
+        }
+    }
+}
+
+/// An account name as it is counted: a digest, so that a cell has one size however long the name is.
+type AccountKey = [u8; 16];
+
+struct Limiters {
+    sign_in_account: DefaultKeyedRateLimiter<AccountKey>,
+    sign_in_address: DefaultKeyedRateLimiter<IpAddr>,
+    sign_up_address: DefaultKeyedRateLimiter<IpAddr>,
+    clock: DefaultClock,
+    /// Checks since idle cells were last dropped.
+    checks: AtomicU32,
+}
+
+/// Shared by all requests; cheap to clone.
+#[derive(Clone)]
+pub struct RateLimits {
+    /// `None`: switched off.
+    limiters: Option<Arc<Limiters>>,
+}
+
+/// Idle cells are dropped once in so many checks.
+const CHECKS_BETWEEN_SWEEPS: u32 = 4_096;
+
+impl RateLimits {
+    pub fn new(settings: RateLimitSettings) -> Self {
+        let limiters = settings.enabled.then(|| {
+            Arc::new(Limiters {
+                sign_in_account: RateLimiter::keyed(Quota::per_minute(settings.sign_in_per_account_per_minute)),
+                sign_in_address: RateLimiter::keyed(Quota::per_minute(settings.sign_in_per_address_per_minute)),
+                sign_up_address: RateLimiter::keyed(Quota::per_minute(settings.sign_up_per_address_per_minute)),
+                clock: DefaultClock::default(),
+                checks: AtomicU32::new(0),
+            })
+        });
+        Self { limiters }
+    }
+
+    /// Lets everything through.
+    pub fn disabled() -> Self {
+        Self { limiters: None }
+    }
+
+    /// Counts an attempt to sign in to an account, whether or not there is one, from an address.
+    pub fn check_sign_in(&self, account_key: &str, address: IpAddr) -> Result<(), RetryAfter> {
+        let Some(limiters) = &self.limiters else { return Ok(()) };
+        limiters.sweep_now_and_then();
+        limiters.check(&limiters.sign_in_address, &network(address))?;
+        limiters.check(&limiters.sign_in_account, &account(account_key))
+    }
+
+    /// Counts an attempt to sign up from an address.
+    pub fn check_sign_up(&self, address: IpAddr) -> Result<(), RetryAfter> {
+        let Some(limiters) = &self.limiters else { return Ok(()) };
+        limiters.sweep_now_and_then();
+        limiters.check(&limiters.sign_up_address, &network(address))
+    }
+}
+
+impl Limiters {
+    fn check<K: Hash + Eq + Clone>(&self, limiter: &DefaultKeyedRateLimiter<K>, key: &K) -> Result<(), RetryAfter> {
+        limiter.check_key(key).map_err(|refusal| RetryAfter(refusal.wait_time_from(self.clock.now())))
+    }
+
+    fn sweep_now_and_then(&self) {
+        if self.checks.fetch_add(1, Ordering::Relaxed) % CHECKS_BETWEEN_SWEEPS == CHECKS_BETWEEN_SWEEPS - 1 {
+            self.sign_in_account.retain_recent();
+            self.sign_in_address.retain_recent();
+            self.sign_up_address.retain_recent();
+        }
+    }
+}
+
+/// Addresses are compared without case and surrounding space.
+fn account(name: &str) -> AccountKey {
+    let digest = Sha256::digest(name.trim().to_lowercase().as_bytes());
+    let mut key = AccountKey::default();
+    key.copy_from_slice(&digest[..16]);
+    key
+}
+
+/// One customer has a whole /64 of IPv6 addresses: they count as one.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => {
+            let prefix = u128::from(address) & !u128::from(u64::MAX);
+            IpAddr::V6(prefix.into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_account_is_limited_whatever_its_spelling_and_others_are_not() {
+        let limits = RateLimits::new(RateLimitSettings::default());
+        for attempt in 0..10u8 {
+            let from = IpAddr::from([10, 0, 0, attempt]);
+            assert_eq!(limits.check_sign_in(if attempt % 2 == 0 { "Ada@x.yz" } else { " ada@X.yz" }, from), Ok(()));
+        }
+        let RetryAfter(wait) = limits.check_sign_in("ada@x.yz", address("10.0.1.1")).unwrap_err();
+        assert!(wait > Duration::ZERO && wait <= Duration::from_secs(60), "{wait:?}");
+        assert_eq!(limits.check_sign_in("bob@x.yz", address("10.0.1.1")), Ok(()));
+    }
+
+    #[test]
+    fn an_address_is_limited_over_all_accounts() {
+        let limits = RateLimits::new(RateLimitSettings::default());
+        for attempt in 0..60 {
+            let from = address(&format!("2001:db8::{attempt:x}"));
+            assert_eq!(limits.check_sign_in(&format!("user{attempt}"), from), Ok(()));
+        }
+        assert!(limits.check_sign_in("another", address("2001:db8::ffff")).is_err());
+        assert_eq!(limits.check_sign_in("another", address("2001:db8:0:1::1")), Ok(()));
+        for _ in 0..20 {
+            assert_eq!(limits.check_sign_up(address("10.0.0.1")), Ok(()));
+        }
+        assert!(limits.check_sign_up(address("10.0.0.1")).is_err());
+    }
+
+    #[test]
+    fn switched_off_nothing_is_limited() {
+        let limits = RateLimits::disabled();
+        assert!((0..1_000).all(|_| limits.check_sign_in("a", address("10.0.0.1")).is_ok()));
+    }
+}

@@ -1,0 +1,222 @@
+//! The contract's scalars: exact on the wire, checked on the way in.
+
+use std::borrow::Cow;
+
+use async_graphql::{InputValueError, InputValueResult, Number, Scalar, ScalarType, Value};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::domain::money::Currency;
+use crate::domain::time::Timestamp;
+
+/// A point in time: RFC 3339, in UTC, with milliseconds. As input any offset is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DateTime(pub Timestamp);
+
+#[Scalar(name = "DateTime")]
+impl ScalarType for DateTime {
+    fn parse(value: Value) -> InputValueResult<Self> {
+        match &value {
+            Value::String(text) => Ok(Self(text.parse::<Timestamp>()?)),
+            _ => Err(InputValueError::expected_type(value)),
+        }
+    }
+
+    fn is_valid(value: &Value) -> bool {
+        matches!(value, Value::String(text) if text.parse::<Timestamp>().is_ok())
+    }
+
+    fn to_value(&self) -> Value {
+        Value::String(self.0.to_string())
+    }
+}
+
+/// A decimal number as a string, exact: `"129.00"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decimal(pub String);
+
+#[Scalar(name = "Decimal")]
+impl ScalarType for Decimal {
+    /// No input is a decimal: amounts come in minor units.
+    fn parse(value: Value) -> InputValueResult<Self> {
+        match value {
+            Value::String(text) => Ok(Self(text)),
+            other => Err(InputValueError::expected_type(other)),
+        }
+    }
+
+    fn is_valid(value: &Value) -> bool {
+        matches!(value, Value::String(_))
+    }
+
+    fn to_value(&self) -> Value {
+        Value::String(self.0.clone())
+    }
+}
+
+/// A 64-bit signed integer, as a JSON number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Long(pub i64);
+
+#[Scalar(name = "Long")]
+impl ScalarType for Long {
+    fn parse(value: Value) -> InputValueResult<Self> {
+        match &value {
+            Value::Number(number) => {
+                number.as_i64().map(Self).ok_or_else(|| InputValueError::custom("not a 64-bit integer"))
+            }
+            _ => Err(InputValueError::expected_type(value)),
+        }
+    }
+
+    fn is_valid(value: &Value) -> bool {
+        matches!(value, Value::Number(number) if number.is_i64())
+    }
+
+    fn to_value(&self) -> Value {
+        Value::Number(Number::from(self.0))
+    }
+}
+
+impl From<u64> for Long {
+    /// A count past 2^63 - 1 stays there.
+    fn from(count: u64) -> Self {
+        Self(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+}
+
+/// A currency by its ISO 4217 code: `"EUR"`.
+///
+/// As input it is kept as it came: whether it is the shop's currency is a question of business, answered with a field
+/// path, like every other wrong value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CurrencyCode(pub Cow<'static, str>);
+
+impl From<Currency> for CurrencyCode {
+    fn from(currency: Currency) -> Self {
+        Self(Cow::Owned(currency.as_str().to_owned()))
+    }
+}
+
+#[Scalar(name = "CurrencyCode")]
+impl ScalarType for CurrencyCode {
+    fn parse(value: Value) -> InputValueResult<Self> {
+        match value {
+            Value::String(text) => Ok(Self(text.into())),
+            other => Err(InputValueError::expected_type(other)),
+        }
+    }
+
+    fn is_valid(value: &Value) -> bool {
+        matches!(value, Value::String(_))
+    }
+
+    fn to_value(&self) -> Value {
+        Value::String(self.0.to_string())
+    }
+}
+
+/// What a cursor is a position of: one of another list is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CursorKind {
+    Users,
+    Products,
+    Orders,
+    /// The stream of all changes of a customer's orders.
+    OrderChanges,
+    /// The timeline of one order.
+    OrderTimeline,
+}
+
+impl CursorKind {
+    fn tag(self) -> &'static str {
+        match self {
+            Self::Users => "u:",
+            Self::Products => "p:",
+            Self::Orders => "o:",
+            Self::OrderChanges => "c:",
+            Self::OrderTimeline => "t:",
+        }
+    }
+}
+
+/// An opaque position in a list or a stream. It is valid only where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor(pub String);
+
+/// The text is not a cursor of the list that it was given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a cursor of this list")]
+pub struct BrokenCursor;
+
+impl Cursor {
+    /// The cursor of a position in the store's own terms.
+    pub fn of(kind: CursorKind, position: &str) -> Self {
+        let mut tagged = String::with_capacity(2 + position.len());
+        tagged.push_str(kind.tag());
+        tagged.push_str(position);
+        Self(URL_SAFE_NO_PAD.encode(tagged))
+    }
+
+    /// The position in the store's own terms; whether it exists is the store's to say.
+    pub fn position(&self, kind: CursorKind) -> Result<String, BrokenCursor> {
+        let bytes = URL_SAFE_NO_PAD.decode(&self.0).map_err(|_| BrokenCursor)?;
+        let tagged = String::from_utf8(bytes).map_err(|_| BrokenCursor)?;
+        tagged.strip_prefix(kind.tag()).map(str::to_owned).ok_or(BrokenCursor)
+    }
+}
+
+#[Scalar(name = "Cursor")]
+impl ScalarType for Cursor {
+    fn parse(value: Value) -> InputValueResult<Self> {
+        match value {
+            Value::String(text) => Ok(Self(text)),
+            other => Err(InputValueError::expected_type(other)),
+        }
+    }
+
+    fn is_valid(value: &Value) -> bool {
+        matches!(value, Value::String(_))
+    }
+
+    fn to_value(&self) -> Value {
+        Value::String(self.0.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_good_only_where_it_came_from() {
+        let cursor = Cursor::of(CursorKind::Products, "price|1200|prd_1é");
+        assert_eq!(cursor.position(CursorKind::Products).as_deref(), Ok("price|1200|prd_1é"));
+        assert_eq!(cursor.position(CursorKind::Orders), Err(BrokenCursor));
+        for broken in ["", "?", "cDo", "////", "_w", "cDoxMjM="] {
+            assert_eq!(Cursor(broken.into()).position(CursorKind::Users), Err(BrokenCursor), "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_long_is_every_64_bit_integer_and_nothing_else() {
+        for number in [i64::MIN, -1, 0, i64::MAX] {
+            let value = Long(number).to_value();
+            assert!(Long::is_valid(&value));
+            assert_eq!(Long::parse(value).ok(), Some(Long(number)));
+        }
+        for json in ["1.5", "1.0", "9223372036854775808", "\"1\"", "true", "1e3"] {
+            let value: Value = serde_json::from_str(json).unwrap();
+            assert!(!Long::is_valid(&value) && Long::parse(value).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_given_in_utc_and_taken_with_any_offset() {
+        let at = DateTime::parse(Value::String("2026-11-23T18:00:00+02:00".into())).ok().unwrap();
+        assert_eq!(at.to_value(), Value::String("2026-11-23T16:00:00.000Z".into()));
+        for broken in ["", "2026-11-23", "2026-11-23T18:00:00", "noon"] {
+            assert!(!DateTime::is_valid(&Value::String(broken.into())), "{broken}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Live stock: `stockChanged` sends a product whenever the number of its pieces has changed.
+//!
+//! The live hub says that something happened to a product; what is sent is decided by comparing with what was known
+//! before. A copy of a product may be a second old, so a wake after which nothing looks different is followed by one
+//! more look.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::pending;
+use std::time::Duration;
+
+use async_graphql::{Context, Error, ID, Subscription};
+use futures_util::StreamExt;
+use futures_util::future::select_all;
+use futures_util::stream::{self, BoxStream};
+use tokio::time::{Instant, sleep_until};
+
+use super::connections::root_cost;
+use super::context::{RequestInfo, Shop, answered};
+use super::errors::{bad_input, top_level};
+use super::order_updates::read_again_and_again;
+use super::products::Product;
+use crate::actors::errors::DomainError;
+use crate::actors::live::{LiveKey, LiveWatch};
+use crate::actors::products::messages::GetProducts;
+use crate::domain::ids::ProductId;
+use crate::domain::products::Product as DomainProduct;
+
+/// The most products that one subscription watches.
+const MAX_PRODUCTS: usize = 100;
+/// Longer than a copy of a product may live.
+const SECOND_LOOK: Duration = Duration::from_millis(1_100);
+/// How many reads may fail before a stream that has sent nothing yet is given up.
+const FIRST_READ_ATTEMPTS: u32 = 4;
+
+struct Feed {
+    shop: Shop,
+    info: Option<RequestInfo>,
+    watches: Vec<LiveWatch>,
+    /// The products that are watched with their pieces as last sent.
+    known: HashMap<ProductId, i32>,
+    waiting: VecDeque<DomainProduct>,
+    /// When to look again without a wake.
+    second_look: Option<Instant>,
+    ended: bool,
+}
+
+impl Feed {
+    async fn read(&self, ids: Vec<ProductId>, attempts: Option<u32>) -> Result<Vec<DomainProduct>, DomainError> {
+        let shop = &self.shop;
+        read_again_and_again(attempts, || {
+            let message = GetProducts { ids: ids.clone() };
+            async move { answered(shop.products.ask(message, shop.ask_deadline).await) }
+        })
+        .await
+    }
+
+    /// Waits until something may have changed; true when it was a wake.
+    async fn woken(&mut self) -> bool {
+        let second_look = self.second_look;
+        let wake = select_all(self.watches.iter_mut().map(|watch| Box::pin(watch.changed())));
+        let later = async move {
+            match second_look {
+                Some(at) => sleep_until(at).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            _ = wake => true,
+            () = later => false,
+        }
+    }
+
+    async fn next(&mut self) -> Option<Result<Product, Error>> {
+        while !self.ended {
+            if let Some(product) = self.waiting.pop_front() {
+                return Some(Ok(Product(product)));
+            }
+            let by_wake = self.woken().await;
+            self.second_look = None;
+            match self.read(self.known.keys().copied().collect(), None).await {
+                Ok(products) => {
+                    self.note(products);
+                    if by_wake && self.waiting.is_empty() {
+                        self.second_look = Some(Instant::now() + SECOND_LOOK);
+                    }
+                }
+                Err(fault) => {
+                    self.ended = true;
+                    return Some(Err(top_level(self.info.as_ref(), fault)));
+                }
+            }
+        }
+        None
+    }
+
+    /// Queues the products whose stock is another than was known.
+    fn note(&mut self, products: Vec<DomainProduct>) {
+        for product in products {
+            if self.known.insert(product.id, product.available) != Some(product.available) {
+                self.waiting.push_back(product);
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct StockSubscription;
+
+#[Subscription]
+impl StockSubscription {
+    /// A product, whenever the number of its available pieces has changed. Unknown ids are passed over, unless no id
+    /// is known.
+    #[graphql(complexity = "root_cost(child_complexity)")]
+    async fn stock_changed(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The products to watch, 1 to 100.")] product_ids: Vec<ID>,
+    ) -> Result<BoxStream<'static, Result<Product, Error>>, Error> {
+        if product_ids.is_empty() || product_ids.len() > MAX_PRODUCTS {
+            return Err(bad_input("productIds", format!("name 1 to {MAX_PRODUCTS} products")));
+        }
+        let mut ids: Vec<ProductId> = product_ids.iter().filter_map(|id| id.parse().ok()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let shop = ctx.data::<Shop>()?.clone();
+        let mut feed = Feed {
+            watches: ids.iter().map(|id| shop.live.watch(LiveKey::Product(*id))).collect(),
+            shop,
+            info: ctx.data_opt::<RequestInfo>().cloned(),
+            known: HashMap::new(),
+            waiting: VecDeque::new(),
+            second_look: None,
+            ended: false,
+        };
+        if !ids.is_empty() {
+            let products = feed.read(ids, Some(FIRST_READ_ATTEMPTS)).await;
+            let products = products.map_err(|fault| top_level(feed.info.as_ref(), fault))?;
+            feed.known = products.into_iter().map(|product| (product.id, product.available)).collect();
+        }
+        if feed.known.is_empty() {
+            return Err(bad_input("productIds", "none of these products was found"));
+        }
+        Ok(stream::unfold(feed, |mut feed| async move { Some((feed.next().await?, feed)) }).boxed())
+    }
+}

@@ -1,0 +1,13 @@
+//! The main job through the public API, on a shop in this process.
+
+#![expect(clippy::unwrap_used, reason = "test code: a failure here fails the test")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod accounts;
+mod catalogue;
+mod contention;
+mod orders;
+mod restarts;
+mod subscriptions;

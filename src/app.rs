@@ -78,7 +78,8 @@ pub struct Core {
     pub ask_deadline: Duration,
     pub metrics: Metrics,
     tree: Arc<SupervisionTree>,
-    log: Arc<dyn EventLog>,
+    /// Written out and closed when the last holder is gone: after the actors, whose loops hold it too.
+    _log: Arc<dyn EventLog>,
     background: tree::Background,
     close_files: Box<dyn Fn() + Send + Sync>,
     /// Held until the process ends: one server a data folder.

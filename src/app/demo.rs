@@ -192,7 +192,8 @@ async fn place_one(
 ) -> anyhow::Result<()> {
     let request = PlaceOrder { customer_id, idempotency_key: format!("demo-{number}"), lines };
     let placed = core.orders.ask(request, core.ask_deadline).await??;
-    let order = await_verdict(&core.orders, &core.live, placed.order, VERDICT_DEADLINE, core.ask_deadline).await;
+    let order = await_verdict(&core.orders, &core.live, placed.order, customer_id, VERDICT_DEADLINE, core.ask_deadline)
+            .await;
     if order.status != OrderStatus::Confirmed {
         return Ok(());
     }

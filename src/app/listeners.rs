@@ -1,6 +1,7 @@
 //! The public and the admin listener, made from the configuration and put in front of a running core.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::gateway::auth::Auth;
 use crate::gateway::context::{ActorStateView, ActorStatusView, Shop, SupervisionView};
 use crate::gateway::document_limits::DocumentLimits;
 use crate::gateway::errors::finish_response;
+use crate::gateway::loaders::Loaders;
 use crate::gateway::rate_limits::{RateLimitSettings, RateLimits};
 use crate::gateway::schema::{SchemaLimits, build_schema};
 use crate::gateway::server::PublicServer;
@@ -116,13 +118,14 @@ pub(super) fn start_public(
         max_depth: gateway.max_depth,
         max_complexity: gateway.max_complexity,
         introspection: gateway.answers_introspection(),
-        suggestions: !gateway.hardened,
+        ..SchemaLimits::default()
     };
     let shop = Shop {
         users: core.users.clone(),
         products: core.products.clone(),
         orders: core.orders.clone(),
         live: core.live.clone(),
+        tokens: core.tokens.clone(),
         currency: core.currency,
         ask_deadline: core.ask_deadline,
         rate_limits: rate_limits(config),
@@ -130,17 +133,20 @@ pub(super) fn start_public(
     };
     let settings = http_settings(config);
     let service = GraphqlService::new(build_schema(shop, limits), Auth::new(core.tokens.clone(), check), settings)
+        .preparing_with(Arc::new(|request, _| request.data(Loaders::default())))
         .finishing_with(Arc::new(finish_response));
     PublicServer::start(gateway.listen, Arc::new(service), core.metrics.registry()).map_err(AppError::usage)
 }
 
 fn rate_limits(config: &Config) -> RateLimits {
     let limits = &config.limits;
+    // The configuration's ranges start at 1.
+    let count = |limit: u32| NonZeroU32::new(limit).unwrap_or(NonZeroU32::MIN);
     RateLimits::new(RateLimitSettings {
         enabled: limits.enabled,
-        sign_in_per_account_per_minute: limits.sign_in_per_account_per_minute,
-        sign_in_per_address_per_minute: limits.sign_in_per_address_per_minute,
-        sign_up_per_address_per_minute: limits.sign_up_per_address_per_minute,
+        sign_in_per_account_per_minute: count(limits.sign_in_per_account_per_minute),
+        sign_in_per_address_per_minute: count(limits.sign_in_per_address_per_minute),
+        sign_up_per_address_per_minute: count(limits.sign_up_per_address_per_minute),
     })
 }
 

@@ -12,7 +12,7 @@ use crate::store::operations::OperationsStore;
 use crate::store::orders::OrderStore;
 use crate::store::outbox::Outbox;
 use crate::store::products::ProductStore;
-use crate::store::sqlite::{DataDirLock, LockError, OpenError, SqliteOperationsStore, SqliteStores, SqliteUserStore};
+use crate::store::sqlite::{DataDirLock, OpenError, SqliteOperationsStore, SqliteStores, SqliteUserStore};
 use crate::store::users::UserStore;
 
 /// The ports, whatever adapters are behind them.
@@ -50,10 +50,7 @@ impl From<OpenError> for AppError {
 
 /// Refuses a data folder that another server, or `migrate`, holds.
 pub fn lock_data_dir(config: &Config) -> Result<DataDirGuard, AppError> {
-    DataDirLock::acquire(&config.data_dir).map(DataDirGuard).map_err(|error| match error {
-        LockError::Held { .. } => AppError::usage(error),
-        other => AppError::usage(other),
-    })
+    DataDirLock::acquire(&config.data_dir).map(DataDirGuard).map_err(AppError::usage)
 }
 
 /// Brings the stores to this version's schema; a line for each file.
@@ -94,10 +91,6 @@ pub(super) fn open(config: &Config) -> Result<Opened, AppError> {
         order_consumption: files.orders.clone(),
         operations_consumption: files.operations.clone(),
     };
-    let closing_log = Arc::clone(&log);
-    let close_files = Box::new(move || {
-        files.close();
-        closing_log.close();
-    });
+    let close_files = Box::new(move || files.close());
     Ok(Opened { stores, log, close_files })
 }

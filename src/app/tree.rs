@@ -188,7 +188,7 @@ pub(super) async fn start(
         ask_deadline,
         metrics,
         tree: Arc::new(tree),
-        log,
+        _log: log,
         background,
         close_files,
         _lock: lock,
@@ -257,7 +257,7 @@ impl Loops<'_> {
         run: impl Fn(watch::Receiver<bool>) -> F + Send + Sync + 'static,
     ) -> ActorSpec<LoopActor>
     where
-        F: Future<Output = ()> + Send + 'static,
+        F: Future<Output = ()> + 'static,
     {
         let (stop, alive) = (stopping.subscribe(), self.alive.clone());
         let work: Work = Arc::new(move || {

@@ -10,7 +10,7 @@ use crate::actors::clock::now;
 use crate::app;
 use crate::config::Config;
 use crate::domain::page::PageRequest;
-use crate::kafka::dead_letters::replay_event;
+use crate::kafka::dead_letters::{Replay, discard, replay};
 use crate::store::operations::{DeadLetter, OperationsStore, SettleDeadLetter};
 
 #[derive(Subcommand)]
@@ -98,30 +98,28 @@ enum Settling {
 }
 
 async fn settle(operations: &Arc<dyn OperationsStore>, ids: &[String], how: Settling) -> Result<ExitCode, Failure> {
-    let mut all_found = true;
+    let mut all_settled = true;
     for id in ids {
         let outcome = match how {
-            Settling::Replay => match operations.dead_letters(std::slice::from_ref(id)).await.map_err(store_failure)?.first() {
-                Some(letter) => {
-                    let at = now();
-                    operations.replay_dead_letter(id, replay_event(letter, at), at).await.map_err(store_failure)?
+            Settling::Replay => match replay(operations.as_ref(), id, now()).await.map_err(store_failure)? {
+                Replay::Settled(outcome) => outcome,
+                Replay::NotReplayable(reason) => {
+                    all_settled = false;
+                    eprintln!("souk: {id} cannot be replayed: {reason}");
+                    continue;
                 }
-                None => SettleDeadLetter::NotFound,
             },
-            Settling::Discard => operations.discard_dead_letter(id, "command line", now()).await.map_err(store_failure)?,
-        };
-        let done = match how {
-            Settling::Replay => "replayed",
-            Settling::Discard => "discarded",
+            Settling::Discard => {
+                discard(operations.as_ref(), id, "command line", now()).await.map_err(store_failure)?
+            }
         };
         match outcome {
-            SettleDeadLetter::Settled(_) => print(format_args!("{id}  {done}")),
-            SettleDeadLetter::AlreadySettled(letter) => print(format_args!("{}", summary(&letter))),
+            SettleDeadLetter::Settled(letter) | SettleDeadLetter::AlreadySettled(letter) => print(summary(&letter)),
             SettleDeadLetter::NotFound => {
-                all_found = false;
+                all_settled = false;
                 eprintln!("souk: there is no dead letter {id}");
             }
         }
     }
-    Ok(if all_found { ExitCode::SUCCESS } else { ExitCode::from(2) })
+    Ok(if all_settled { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }

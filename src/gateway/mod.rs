@@ -1,13 +1,24 @@
 //! The only way in: HTTP and WebSocket in front of one GraphQL schema.
 //!
-//! A resolver translates: input to a message, the message's answer to output. `access` says who may use which field,
-//! `errors` what a refusal looks like, `schema` puts the areas together (one file an area).
+//! A request comes through [`server`] (ids, headers, metrics) to [`http`] or [`ws`]; both hand its text to
+//! [`service::GraphqlService`], which refuses what is too large ([`document_limits`]), parses once ([`documents`]),
+//! learns who asks ([`auth`]) and runs it. A resolver translates: input to a message, the message's answer to output.
+//! [`access`] says who may use which field, [`errors`] what a refusal looks like, [`schema`] puts the areas together
+//! (one file an area). [`admin`] is the operators' own listener.
 
 pub mod access;
+pub mod admin;
+pub mod auth;
+pub mod client_address;
 pub mod connections;
 pub mod context;
+pub mod document_limits;
+pub mod documents;
+pub mod drain;
 pub mod error_codes;
 pub mod errors;
+pub mod graphiql;
+pub mod http;
 pub mod loaders;
 pub mod money;
 pub mod node;
@@ -16,9 +27,15 @@ pub mod order_updates;
 pub mod orders;
 pub mod products;
 pub mod rate_limits;
+pub mod request_errors;
 pub mod scalars;
 pub mod schema;
+pub mod server;
+pub mod service;
+pub mod session_check;
 pub mod sessions;
+pub mod settings;
 pub mod stock_updates;
 pub mod supervision;
 pub mod users;
+pub mod ws;

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Supervised, WrapFuture};
-use futures_util::future::BoxFuture;
+use futures_util::future::LocalBoxFuture;
 
-/// Makes the future of one life of the actor.
-pub type Work = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+/// Makes the future of one life of the actor; it stays on the thread of its domain.
+pub type Work = Arc<dyn Fn() -> LocalBoxFuture<'static, ()> + Send + Sync>;
 
 /// Runs its work once started; when the work ends by itself the actor stops.
 pub struct LoopActor {

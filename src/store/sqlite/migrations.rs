@@ -24,6 +24,16 @@ pub struct Migrated {
     pub steps: Vec<&'static str>,
 }
 
+impl std::fmt::Display for Migrated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.path.display();
+        if self.steps.is_empty() {
+            return write!(f, "{path}: version {}, nothing to do", self.to);
+        }
+        write!(f, "{path}: version {} to {} ({})", self.from, self.to, self.steps.join(", "))
+    }
+}
+
 /// Why a store file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

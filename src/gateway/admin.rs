@@ -1,0 +1,239 @@
+//! The operators' listener: health, metrics and, where they are enabled, failure switches. It is not for the internet.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix_web::dev::ServerHandle;
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use futures_util::future::{BoxFuture, join_all};
+use prometheus::{Registry, TextEncoder};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::server::{ServerError, bind};
+
+/// A dependency that does not answer within this time is away.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where the process is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    Starting,
+    Ready,
+    Draining,
+    /// Supervision gave up: the process is about to end.
+    Escalated,
+}
+
+/// Asks a dependency whether it is there.
+pub type ProbeFn = Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
+
+#[derive(Clone)]
+pub struct Probe {
+    pub name: String,
+    /// Without it the process serves nobody; the others only make it degraded.
+    pub required: bool,
+    pub check: ProbeFn,
+}
+
+/// Shared by `app`, which sets the phase, and the listener, which tells it.
+#[derive(Clone)]
+pub struct Health(Arc<HealthInner>);
+
+struct HealthInner {
+    phase: Mutex<Phase>,
+    probes: Mutex<Vec<Probe>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DependencyReport {
+    state: &'static str,
+    latency_ms: u64,
+    required: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct ReadyReport {
+    status: &'static str,
+    phase: Phase,
+    dependencies: BTreeMap<String, DependencyReport>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self(Arc::new(HealthInner { phase: Mutex::new(Phase::Starting), probes: Mutex::default() }))
+    }
+}
+
+impl Health {
+    pub fn phase(&self) -> Phase {
+        *self.0.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An escalation is final: the draining that follows it does not hide it.
+    pub fn set_phase(&self, phase: Phase) {
+        let mut current = self.0.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        if *current != Phase::Escalated {
+            *current = phase;
+        }
+    }
+
+    pub fn add_probe(&self, probe: Probe) {
+        self.0.probes.lock().unwrap_or_else(PoisonError::into_inner).push(probe);
+    }
+
+    async fn report(&self) -> (StatusCode, ReadyReport) {
+        let probes = self.0.probes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let asked = probes.into_iter().map(|probe| async move {
+            let asked_at = Instant::now();
+            let is_up = timeout(PROBE_TIMEOUT, (probe.check)()).await.unwrap_or(false);
+            let latency_ms = u64::try_from(asked_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let state = if is_up { "up" } else { "down" };
+            (probe.name, DependencyReport { state, latency_ms, required: probe.required })
+        });
+        let dependencies: BTreeMap<_, _> = join_all(asked).await.into_iter().collect();
+        let is_down = |required| {
+            move |dependency: &DependencyReport| dependency.state == "down" && dependency.required == required
+        };
+        let phase = self.phase();
+        let (code, status) = match phase {
+            Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+            Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            Phase::Escalated => (StatusCode::SERVICE_UNAVAILABLE, "escalated"),
+            Phase::Ready if dependencies.values().any(is_down(true)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+            }
+            Phase::Ready if dependencies.values().any(is_down(false)) => (StatusCode::OK, "degraded"),
+            Phase::Ready => (StatusCode::OK, "ready"),
+        };
+        (code, ReadyReport { status, phase, dependencies })
+    }
+}
+
+/// What a failure switch does to an actor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    Panic,
+    /// Blocks its thread for 20 s.
+    Freeze,
+    /// Stops it and fails its next three starts.
+    FailStart,
+}
+
+/// Queues one fault for an actor of this name. False: there is no such actor.
+pub type FaultSwitch = Arc<dyn Fn(&str, FaultKind) -> bool + Send + Sync>;
+
+struct Admin {
+    health: Health,
+    metrics: Registry,
+    /// `None` when faults are not enabled.
+    faults: Option<FaultSwitch>,
+}
+
+/// The admin listener while it runs.
+pub struct AdminServer {
+    address: SocketAddr,
+    handle: ServerHandle,
+}
+
+impl AdminServer {
+    /// Binds the address (port 0: any free port) and serves until it is stopped. Must be called inside an actix system.
+    pub fn start(
+        listen: SocketAddr,
+        health: Health,
+        metrics: Registry,
+        faults: Option<FaultSwitch>,
+    ) -> Result<Self, ServerError> {
+        let (listener, address) = bind(listen)?;
+        let admin = web::Data::new(Admin { health, metrics, faults });
+        let server = HttpServer::new(move || App::new().app_data(admin.clone()).configure(routes))
+            .workers(1)
+            .disable_signals()
+            .shutdown_timeout(1)
+            .listen(listener)
+            .map_err(ServerError::Start)?
+            .run();
+        let handle = server.handle();
+        actix_web::rt::spawn(server);
+        Ok(Self { address, handle })
+    }
+
+    /// Where it really listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes the port at once: it has nothing to finish.
+    pub async fn stop(&self) {
+        self.handle.stop(false).await;
+    }
+}
+
+fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(web::resource("/health/live").to(live))
+        .service(web::resource("/health/ready").to(ready))
+        .service(web::resource("/metrics").to(metrics))
+        .service(web::resource("/faults/{actor}/{fault}").to(fault));
+}
+
+/// `Some`: the answer to a method that is not meant.
+fn other_than(method: Method, request: &HttpRequest) -> Option<HttpResponse> {
+    (request.method() != method)
+        .then(|| HttpResponse::MethodNotAllowed().insert_header((header::ALLOW, method.as_str())).finish())
+}
+
+async fn live(request: HttpRequest) -> HttpResponse {
+    other_than(Method::GET, &request).unwrap_or_else(|| json(StatusCode::OK, &serde_json::json!({ "status": "live" })))
+}
+
+async fn ready(request: HttpRequest, admin: web::Data<Admin>) -> HttpResponse {
+    if let Some(refusal) = other_than(Method::GET, &request) {
+        return refusal;
+    }
+    let (status, report) = admin.health.report().await;
+    json(status, &report)
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
+    HttpResponse::build(status).insert_header((header::CACHE_CONTROL, "no-store")).json(body)
+}
+
+async fn metrics(request: HttpRequest, admin: web::Data<Admin>) -> HttpResponse {
+    if let Some(refusal) = other_than(Method::GET, &request) {
+        return refusal;
+    }
+    match TextEncoder::new().encode_to_string(&admin.metrics.gather()) {
+        Ok(text) => HttpResponse::Ok()
+            .insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"))
+            .body(text),
+        Err(error) => {
+            tracing::error!(%error, "could not write the metrics");
+            HttpResponse::InternalServerError().finish()
+        }
+    }
+}
+
+async fn fault(request: HttpRequest, path: web::Path<(String, String)>, admin: web::Data<Admin>) -> HttpResponse {
+    let Some(switch) = &admin.faults else { return HttpResponse::NotFound().finish() };
+    if let Some(refusal) = other_than(Method::POST, &request) {
+        return refusal;
+    }
+    let (actor, fault) = path.into_inner();
+    let kind = match fault.as_str() {
+        "panic" => FaultKind::Panic,
+        "freeze" => FaultKind::Freeze,
+        "fail-start" => FaultKind::FailStart,
+        _ => return HttpResponse::NotFound().finish(),
+    };
+    if !switch(&actor, kind) {
+        return HttpResponse::NotFound().finish();
+    }
+    tracing::warn!(%actor, ?kind, "queued a fault");
+    HttpResponse::Accepted().finish()
+}

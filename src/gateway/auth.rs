@@ -1,0 +1,160 @@
+//! Who asks: a bearer token becomes a [`Viewer`].
+//!
+//! The signature is checked once for each token and remembered until the token expires; whether the session still
+//! lives and the token is of the user's present epoch is checked each time, against a copy of at most 5 s
+//! ([`SessionCheck`]). A bad token is refused, never taken for no token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+use sha2::{Digest, Sha256};
+
+use super::context::Viewer;
+use super::error_codes::Code;
+use super::request_errors::RequestError;
+use super::session_check::{MAX_COPY_AGE, SessionCheck};
+use crate::actors::clock;
+use crate::actors::users::tokens::AccessTokens;
+use crate::domain::ids::{SessionId, UserId};
+
+const CACHED_TOKENS: usize = 20_000;
+/// Longer than any token of this shop.
+const MAX_TOKEN_BYTES: usize = 4_096;
+
+/// What a client showed.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    None,
+    Bearer(String),
+    /// Something that is no bearer token.
+    Malformed,
+}
+
+impl Credential {
+    /// From the value of an `Authorization` header or field. An empty one says nothing.
+    pub fn parse(value: &str) -> Self {
+        let value = value.trim();
+        if value.is_empty() {
+            return Self::None;
+        }
+        match value.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+                let token = token.trim();
+                if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
+                    Self::Malformed
+                } else {
+                    Self::Bearer(token.into())
+                }
+            }
+            _ => Self::Malformed,
+        }
+    }
+}
+
+/// What a verified token says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifiedToken {
+    pub user_id: UserId,
+    pub session_id: SessionId,
+    pub epoch: i64,
+    /// Seconds since 1970.
+    pub expires_at: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthError {
+    BadToken,
+    /// The session cannot be checked at present.
+    Unavailable,
+}
+
+impl From<AuthError> for RequestError {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::BadToken => Self::unauthenticated(),
+            AuthError::Unavailable => Self {
+                retry_after: Some(Duration::from_secs(1)),
+                ..Self::new(Code::Unavailable, "the session cannot be checked at present")
+            },
+        }
+    }
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Auth {
+    tokens: AccessTokens,
+    /// By the token's SHA-256: the tokens themselves are not kept.
+    verified: Arc<Cache<[u8; 32], VerifiedToken>>,
+    sessions: SessionCheck,
+}
+
+impl Auth {
+    pub fn new(tokens: AccessTokens, sessions: SessionCheck) -> Self {
+        Self { tokens, verified: Arc::new(Cache::new(CACHED_TOKENS)), sessions }
+    }
+
+    /// Who shows this. The token is absent for an anonymous viewer.
+    pub async fn viewer(&self, credential: &Credential) -> Result<(Viewer, Option<VerifiedToken>), AuthError> {
+        match credential {
+            Credential::None => Ok((Viewer::Anonymous, None)),
+            Credential::Malformed => Err(AuthError::BadToken),
+            Credential::Bearer(token) => {
+                let token = self.verify(token)?;
+                let viewer = self.check_session(&token, MAX_COPY_AGE).await?;
+                Ok((viewer, Some(token)))
+            }
+        }
+    }
+
+    /// Whether a verified token still serves, judged by a copy of its session no older than `max_age`.
+    pub async fn check_session(&self, token: &VerifiedToken, max_age: Duration) -> Result<Viewer, AuthError> {
+        let state = self.sessions.state(token.session_id, max_age).await.map_err(|_| AuthError::Unavailable)?;
+        match state {
+            Some(state) if !state.ended && state.token_epoch == token.epoch && state.user_id == token.user_id => {
+                Ok(Viewer::SignedIn { user_id: token.user_id, role: state.role, session_id: token.session_id })
+            }
+            _ => Err(AuthError::BadToken),
+        }
+    }
+
+    fn verify(&self, token: &str) -> Result<VerifiedToken, AuthError> {
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        let now = clock::now().0.div_euclid(1_000);
+        if let Some(known) = self.verified.get(&digest).filter(|known| now < known.expires_at) {
+            return Ok(known);
+        }
+        let claims = self.tokens.verify(token).map_err(|_| AuthError::BadToken)?;
+        let verified =
+            VerifiedToken { user_id: claims.sub, session_id: claims.sid, epoch: claims.epoch, expires_at: claims.exp };
+        self.verified.insert(digest, verified);
+        Ok(verified)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_bearer_token_is_a_credential() {
+        let bearer = |token: &str| Credential::Bearer(token.into());
+        let long = format!("Bearer {}", "x".repeat(MAX_TOKEN_BYTES + 1));
+        let cases = [
+            ("", Credential::None),
+            ("  ", Credential::None),
+            ("Bearer abc", bearer("abc")),
+            ("bearer  abc ", bearer("abc")),
+            ("BEARER abc", bearer("abc")),
+            ("Bearer", Credential::Malformed),
+            ("Bearer ", Credential::Malformed),
+            ("Basic abc", Credential::Malformed),
+            ("abc", Credential::Malformed),
+            (long.as_str(), Credential::Malformed),
+        ];
+        for (value, expected) in cases {
+            assert!(Credential::parse(value) == expected, "{value:.20}");
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Refuses a document that is too large before a tree is built of it: one pass over its text, no allocation but a small
+//! stack of open brackets.
+//!
+//! The pass does not judge the grammar. Where the text makes no sense it goes on; the parser reports that afterwards.
+
+use super::error_codes::Code;
+use super::request_errors::RequestError;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DocumentLimits {
+    pub max_tokens: usize,
+    /// Open brackets of any kind. The depth of the fields is limited by the schema, more tightly.
+    pub max_nesting: usize,
+    pub max_aliases: usize,
+    pub max_directives: usize,
+    /// Of one operation.
+    pub max_root_fields: usize,
+    /// Fields and spreads of an operation after every fragment is put where it is spread: without it a chain of
+    /// fragments that each spread the next twice doubles at every link.
+    pub max_expanded_selections: usize,
+}
+
+impl Default for DocumentLimits {
+    fn default() -> Self {
+        Self {
+            max_tokens: 5_000,
+            max_nesting: 40,
+            max_aliases: 100,
+            max_directives: 50,
+            max_root_fields: 50,
+            max_expanded_selections: 10_000,
+        }
+    }
+}
+
+/// What an open bracket holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bracket {
+    Selections,
+    Arguments,
+    List,
+    Object,
+}
+
+/// The token before, as far as it tells what a name means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Previous {
+    Spread,
+    /// The word `on` after a spread.
+    On,
+    At,
+    Colon,
+    Other,
+}
+
+struct Scan<'a> {
+    limits: &'a DocumentLimits,
+    open: Vec<Bracket>,
+    previous: Previous,
+    /// The definition's first token has been read.
+    in_definition: bool,
+    in_fragment: bool,
+    tokens: usize,
+    aliases: usize,
+    directives: usize,
+    root_fields: usize,
+}
+
+/// Counts what the text holds; an error names the first limit that is passed.
+pub fn check(text: &str, limits: &DocumentLimits) -> Result<(), RequestError> {
+    let mut scan = Scan {
+        limits,
+        open: Vec::new(),
+        previous: Previous::Other,
+        in_definition: false,
+        in_fragment: false,
+        tokens: 0,
+        aliases: 0,
+        directives: 0,
+        root_fields: 0,
+    };
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        at = match bytes[at] {
+            b' ' | b'\t' | b'\r' | b'\n' | b',' => at + 1,
+            b'#' => skip_while(bytes, at, |byte| byte != b'\n' && byte != b'\r'),
+            b'"' => {
+                scan.other()?;
+                skip_string(bytes, at)
+            }
+            byte if is_name_start(byte) => {
+                let end = skip_while(bytes, at, |byte| is_name_start(byte) || byte.is_ascii_digit());
+                scan.name(&bytes[at..end])?;
+                end
+            }
+            byte if byte == b'-' || byte.is_ascii_digit() => {
+                scan.other()?;
+                skip_while(bytes, at + 1, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'-'))
+            }
+            b'.' => {
+                scan.spread()?;
+                skip_while(bytes, at, |byte| byte == b'.')
+            }
+            byte => {
+                scan.punctuator(byte)?;
+                at + 1
+            }
+        };
+    }
+    Ok(())
+}
+
+fn is_name_start(byte: u8) -> bool {
+    byte == b'_' || byte.is_ascii_alphabetic()
+}
+
+fn skip_while(bytes: &[u8], from: usize, wanted: impl Fn(u8) -> bool) -> usize {
+    bytes[from..].iter().position(|&byte| !wanted(byte)).map_or(bytes.len(), |length| from + length)
+}
+
+/// Past the string that begins here; an unterminated one reaches to the end of its line, or of the text for a block.
+fn skip_string(bytes: &[u8], from: usize) -> usize {
+    if bytes[from..].starts_with(b"\"\"\"") {
+        let mut at = from + 3;
+        while at < bytes.len() {
+            if bytes[at..].starts_with(b"\\\"\"\"") {
+                at += 4;
+            } else if bytes[at..].starts_with(b"\"\"\"") {
+                return at + 3;
+            } else {
+                at += 1;
+            }
+        }
+        return at;
+    }
+    let mut at = from + 1;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\\' => at += 2,
+            b'"' | b'\n' | b'\r' => return at + 1,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+impl Scan<'_> {
+    fn token(&mut self) -> Result<(), RequestError> {
+        self.tokens += 1;
+        within(self.tokens, self.limits.max_tokens, "tokens")
+    }
+
+    fn other(&mut self) -> Result<(), RequestError> {
+        self.previous = Previous::Other;
+        self.token()
+    }
+
+    fn spread(&mut self) -> Result<(), RequestError> {
+        self.previous = Previous::Spread;
+        self.token()
+    }
+
+    fn name(&mut self, name: &[u8]) -> Result<(), RequestError> {
+        self.token()?;
+        if self.open.is_empty() && !self.in_definition {
+            self.in_definition = true;
+            self.in_fragment = name == b"fragment";
+        }
+        let names_field = self.open.last() == Some(&Bracket::Selections) && matches!(self.previous, Previous::Other);
+        if names_field && self.open.len() == 1 && !self.in_fragment {
+            self.root_fields += 1;
+            within(self.root_fields, self.limits.max_root_fields, "root fields")?;
+        }
+        self.previous = if self.previous == Previous::Spread && name == b"on" { Previous::On } else { Previous::Other };
+        Ok(())
+    }
+
+    fn punctuator(&mut self, byte: u8) -> Result<(), RequestError> {
+        self.token()?;
+        let inside = self.open.last().copied();
+        self.previous = Previous::Other;
+        match byte {
+            b'{' if matches!(inside, None | Some(Bracket::Selections)) => {
+                self.in_definition = true;
+                self.open(Bracket::Selections)?;
+            }
+            b'{' => self.open(Bracket::Object)?,
+            b'(' => self.open(Bracket::Arguments)?,
+            b'[' => self.open(Bracket::List)?,
+            b'}' | b')' | b']' => {
+                self.open.pop();
+                if self.open.is_empty() && byte == b'}' {
+                    self.in_definition = false;
+                    self.in_fragment = false;
+                    self.root_fields = 0;
+                }
+            }
+            b':' => {
+                self.previous = Previous::Colon;
+                if inside == Some(Bracket::Selections) {
+                    self.aliases += 1;
+                    within(self.aliases, self.limits.max_aliases, "aliases")?;
+                }
+            }
+            b'@' => {
+                self.previous = Previous::At;
+                self.directives += 1;
+                within(self.directives, self.limits.max_directives, "directives")?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, bracket: Bracket) -> Result<(), RequestError> {
+        self.open.push(bracket);
+        within(self.open.len(), self.limits.max_nesting, "levels of nesting")
+    }
+}
+
+/// The error that says which limit is passed.
+pub(super) fn within(count: usize, limit: usize, what: &str) -> Result<(), RequestError> {
+    if count <= limit {
+        return Ok(());
+    }
+    Err(RequestError::new(Code::QueryTooComplex, format!("the document has more than {limit} {what}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: DocumentLimits = DocumentLimits {
+        max_tokens: 60,
+        max_nesting: 4,
+        max_aliases: 2,
+        max_directives: 2,
+        max_root_fields: 3,
+        max_expanded_selections: 100,
+    };
+
+    fn refusal(text: &str) -> Option<String> {
+        check(text, &SMALL).err().map(|error| {
+            assert_eq!(error.code, Code::QueryTooComplex);
+            error.message.rsplit(&['2', '3', '4', '0'][..]).next().unwrap().trim().to_owned()
+        })
+    }
+
+    #[test]
+    fn what_is_within_the_limits_passes() {
+        let texts = [
+            "",
+            "{ a b c }",
+            "query Q($x: [Int!] = [1, 2], $y: In = {a: 1, b: 2, c: 3}) { a(x: $x, y: {p: 1, q: [2]}) }",
+            "{ a: x b: y }",
+            "{ a ...F ... on Query { b } ... @skip(if: true) { c } ...G }",
+            "fragment F on Query { a b c d e f g }",
+            "{ a } fragment F on Query { a b c d e f g } query Q { a b c }",
+            "query fragment { a b c }",
+            "# { { { { { {\n{ a(text: \"{{{{{{ \\\" : : : \") }",
+            "{ a(text: \"\"\"{{{{{{ \\\"\"\" \" : : :\"\"\") b c }",
+            "{ a(x: -1.5e+3, y: 2) }",
+            "} ) ] { a b c }",
+        ];
+        for text in texts {
+            assert_eq!(refusal(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_limit_is_enforced() {
+        let many_tokens = "x ".repeat(61);
+        let cases = [
+            (many_tokens.as_str(), "tokens"),
+            ("{ a { b { c { d { e } } } } }", "levels of nesting"),
+            ("{ a(x: [[[[[1]]]]]) }", "levels of nesting"),
+            ("{{{{{", "levels of nesting"),
+            ("{ p { a: x b: y c: z } }", "aliases"),
+            ("{ a @x @x @x }", "directives"),
+            ("{ a b c d }", "root fields"),
+            ("query fragment { a b c d }", "root fields"),
+            ("fragment F on Query { a b c d } mutation { a b c d }", "root fields"),
+            ("{ a b ...F c d }", "root fields"),
+            ("{ a(text: \"}\") b c d }", "root fields"),
+        ];
+        for (text, what) in cases {
+            assert_eq!(refusal(text).as_deref(), Some(what), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unfinished_string_ends_the_pass() {
+        for text in ["{ a(x: \"", "{ a(x: \"\\", "\"\"\"", "\"\"\" \\\"\"\""] {
+            assert_eq!(refusal(text), None, "{text}");
+        }
+    }
+}

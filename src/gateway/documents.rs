@@ -1,0 +1,258 @@
+//! Parsed documents: what a text says, known before it is executed, and kept for the next request with the same text.
+//!
+//! Clients send the same few documents over and over. A copy of the tree costs a fraction of parsing the text.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_graphql::Name;
+use async_graphql::Positioned;
+use async_graphql::parser::types::{ExecutableDocument, FragmentDefinition, OperationType, Selection, SelectionSet};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::document_limits::{DocumentLimits, check, within};
+use super::error_codes::Code;
+use super::request_errors::RequestError;
+
+/// Longer texts are parsed each time: there are few, and they would push out many short ones.
+const MAX_CACHED_TEXT_BYTES: usize = 16 * 1024;
+/// Of all cached texts together. Their trees take about ten times as much.
+const CACHED_TEXT_BYTES: u64 = 1024 * 1024;
+
+/// Operations made only of these take no notice of the request's token: whoever has a stale one must get by.
+const TOKEN_FREE_FIELDS: [&str; 8] = [
+    "signIn",
+    "signUp",
+    "tokenRefresh",
+    "passwordReset",
+    "passwordResetRequest",
+    "emailVerify",
+    "unsubscribe",
+    "__typename",
+];
+
+/// What is known of one operation of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OperationFacts {
+    pub kind: OperationType,
+    /// Its token, good or bad, does not count.
+    pub ignores_token: bool,
+}
+
+#[derive(Debug)]
+pub struct Document {
+    parsed: ExecutableDocument,
+    operations: Vec<(Option<Name>, OperationFacts)>,
+}
+
+impl Document {
+    /// Checks the text against the limits and parses it.
+    pub fn parse(text: &str, limits: &DocumentLimits) -> Result<Self, RequestError> {
+        check(text, limits)?;
+        let parsed = async_graphql::parser::parse_query(text).map_err(|error| RequestError {
+            locations: error.positions().collect(),
+            ..RequestError::new(Code::GraphqlParseFailed, error.to_string())
+        })?;
+        let mut sizes = Sizes { fragments: &parsed.fragments, known: HashMap::new() };
+        let mut operations = Vec::new();
+        for (name, operation) in parsed.operations.iter() {
+            let selections = &operation.node.selection_set.node;
+            let size = sizes.of(selections)?;
+            within(size.expanded, limits.max_expanded_selections, "fields with its fragments put in place")?;
+            within(size.fields, limits.max_root_fields, "root fields")?;
+            let kind = operation.node.ty;
+            let ignores_token = kind == OperationType::Mutation && only_token_free(selections, &parsed.fragments, 0);
+            operations.push((name.cloned(), OperationFacts { kind, ignores_token }));
+        }
+        for fragment in parsed.fragments.values() {
+            let expanded = sizes.of(&fragment.node.selection_set.node)?.expanded;
+            within(expanded, limits.max_expanded_selections, "fields with its fragments put in place")?;
+        }
+        Ok(Self { parsed, operations })
+    }
+
+    /// The tree, for the executor, which takes its own.
+    pub fn tree(&self) -> ExecutableDocument {
+        self.parsed.clone()
+    }
+
+    /// The operation that a request means.
+    pub fn operation(&self, name: Option<&str>) -> Result<OperationFacts, RequestError> {
+        let found = match name {
+            Some(wanted) => self
+                .operations
+                .iter()
+                .find(|(name, _)| name.as_deref() == Some(wanted))
+                .ok_or_else(|| RequestError::bad_input("operationName names no operation of the document")),
+            None if self.operations.len() == 1 => Ok(&self.operations[0]),
+            None => Err(RequestError::bad_input("the document has several operations: operationName must name one")),
+        };
+        found.map(|(_, facts)| *facts)
+    }
+}
+
+/// How much a set of selections holds once its fragments are put in place.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    /// Fields at its own level.
+    fields: usize,
+    /// Fields and spreads at every level.
+    expanded: usize,
+}
+
+/// Sizes of fragments, each reckoned once; `None` marks one that is being reckoned.
+struct Sizes<'a> {
+    fragments: &'a HashMap<Name, Positioned<FragmentDefinition>>,
+    known: HashMap<&'a str, Option<Size>>,
+}
+
+impl<'a> Sizes<'a> {
+    fn of(&mut self, selections: &'a SelectionSet) -> Result<Size, RequestError> {
+        let mut total = Size::default();
+        for selection in &selections.items {
+            let inner = match &selection.node {
+                Selection::Field(field) => Size { fields: 1, ..self.of(&field.node.selection_set.node)? },
+                Selection::InlineFragment(fragment) => self.of(&fragment.node.selection_set.node)?,
+                Selection::FragmentSpread(spread) => self.of_fragment(&spread.node.fragment_name.node)?,
+            };
+            total.fields = total.fields.saturating_add(inner.fields);
+            total.expanded = total.expanded.saturating_add(inner.expanded).saturating_add(1);
+        }
+        Ok(total)
+    }
+
+    fn of_fragment(&mut self, name: &'a Name) -> Result<Size, RequestError> {
+        // One that is missing is reported by validation.
+        let Some(fragment) = self.fragments.get(name) else { return Ok(Size::default()) };
+        match self.known.insert(name.as_str(), None) {
+            Some(Some(size)) => {
+                self.known.insert(name.as_str(), Some(size));
+                Ok(size)
+            }
+            Some(None) => Err(RequestError::new(
+                Code::GraphqlValidationFailed,
+                format!("the fragment {name} spreads itself"),
+            )),
+            None => {
+                let size = self.of(&fragment.node.selection_set.node)?;
+                self.known.insert(name.as_str(), Some(size));
+                Ok(size)
+            }
+        }
+    }
+}
+
+/// Called after the sizes are known: there is no cycle and no more than the allowed root fields.
+fn only_token_free(
+    selections: &SelectionSet,
+    fragments: &HashMap<Name, Positioned<FragmentDefinition>>,
+    level: usize,
+) -> bool {
+    level < 8
+        && selections.items.iter().all(|selection| match &selection.node {
+            Selection::Field(field) => TOKEN_FREE_FIELDS.contains(&field.node.name.node.as_str()),
+            Selection::InlineFragment(inline) => only_token_free(&inline.node.selection_set.node, fragments, level + 1),
+            Selection::FragmentSpread(spread) => fragments
+                .get(&spread.node.fragment_name.node)
+                .is_some_and(|fragment| only_token_free(&fragment.node.selection_set.node, fragments, level + 1)),
+        })
+}
+
+#[derive(Clone)]
+struct TextBytes;
+
+impl Weighter<Arc<str>, Arc<Document>> for TextBytes {
+    fn weight(&self, text: &Arc<str>, _: &Arc<Document>) -> u64 {
+        text.len() as u64 + 64
+    }
+}
+
+/// Documents that were executed before, by their text.
+pub struct DocumentCache {
+    limits: DocumentLimits,
+    documents: Cache<Arc<str>, Arc<Document>, TextBytes>,
+}
+
+impl DocumentCache {
+    pub fn new(limits: DocumentLimits) -> Self {
+        Self { limits, documents: Cache::with_weighter(1_000, CACHED_TEXT_BYTES, TextBytes) }
+    }
+
+    /// The document and whether it came from the cache.
+    pub fn get(&self, text: &str) -> Result<(Arc<Document>, bool), RequestError> {
+        if let Some(document) = self.documents.get(text) {
+            return Ok((document, true));
+        }
+        Ok((Arc::new(Document::parse(text, &self.limits)?), false))
+    }
+
+    /// Keeps a document for which the schema had an answer: what fails validation is not worth its place.
+    pub fn keep(&self, text: &str, document: Arc<Document>) {
+        if text.len() <= MAX_CACHED_TEXT_BYTES {
+            self.documents.insert(text.into(), document);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Document, RequestError> {
+        Document::parse(text, &DocumentLimits::default())
+    }
+
+    #[test]
+    fn operations_made_only_of_token_free_fields_are_known() {
+        let cases = [
+            ("mutation { signIn { a } }", true),
+            ("mutation { a: signIn { a } b: signUp { a } __typename }", true),
+            (
+                "mutation { passwordResetRequest { a } unsubscribe { a } ...F } fragment F on Mutation { emailVerify { a } }",
+                true,
+            ),
+            ("mutation { ... on Mutation { tokenRefresh { a } passwordReset { b } } }", true),
+            ("mutation { signIn { a } signOut { a } }", false),
+            ("mutation { signIn: orderPlace { a } }", false),
+            ("mutation { ...F } fragment F on Mutation { signIn { a } orderPlace { a } }", false),
+            ("mutation { passwordChange { a } }", false),
+            ("mutation { ...Missing }", false),
+            ("query { signIn { a } }", false),
+            ("{ __typename }", false),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse(text).unwrap().operation(None).unwrap().ignores_token, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_operation_is_picked_by_name() {
+        let document = parse("query A { a } mutation B { b }").unwrap();
+        assert_eq!(document.operation(Some("A")).unwrap().kind, OperationType::Query);
+        assert_eq!(document.operation(Some("B")).unwrap().kind, OperationType::Mutation);
+        assert!(document.operation(Some("C")).is_err());
+        assert!(document.operation(None).is_err());
+        assert!(parse("{ a }").unwrap().operation(Some("A")).is_err());
+        assert_eq!(parse("query A { a }").unwrap().operation(None).unwrap().kind, OperationType::Query);
+    }
+
+    #[test]
+    fn fragments_count_where_they_are_spread() {
+        let mut doubling = String::from("{ ...F0 }");
+        for link in 0..200 {
+            doubling += &format!(" fragment F{link} on Query {{ ...F{0} ...F{0} }}", link + 1);
+        }
+        doubling += " fragment F200 on Query { a }";
+        assert_eq!(parse(&doubling).unwrap_err().code, Code::QueryTooComplex);
+
+        let sixty = "a ".repeat(30);
+        let spread_twice = format!("{{ ...F ...F }} fragment F on Query {{ {sixty} }}");
+        assert!(parse(&spread_twice).unwrap_err().message.contains("root fields"));
+        assert_eq!(
+            parse("{ ...F } fragment F on Query { ...G } fragment G on Query { ...F }").unwrap_err().code,
+            Code::GraphqlValidationFailed
+        );
+        assert_eq!(parse("{ a").unwrap_err().code, Code::GraphqlParseFailed);
+    }
+}

@@ -1,0 +1,290 @@
+//! GraphQL over HTTP: `POST` and `GET /graphql` after the specification's draft, written out here and in `http/`.
+//!
+//! Method, `Accept`, `Content-Type` and `Content-Encoding` are judged before the body is read; what is refused is never
+//! executed. The parameters' types are judged before the text is parsed, and the text before anybody asks who calls.
+//!
+//! Statuses: an answer that holds data is 200. A request error of a well-formed request (syntax, validation, limits) is
+//! 400 as `application/graphql-response+json` and 200 as `application/json`, as the specification wants it. What is no
+//! GraphQL request is 4xx either way: 400 malformed, 401 a bad token, 403 a foreign page, 405, 406, 408 a body that does
+//! not come, 413, 415. 503 and 504 tell that the shop cannot answer now.
+
+mod negotiation;
+mod parameters;
+
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::web::{self, Bytes, BytesMut};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder};
+use async_graphql::Response;
+use async_graphql::parser::types::OperationType;
+use futures_util::StreamExt;
+use std::sync::Arc;
+use tokio::time::timeout;
+
+use super::auth::Credential;
+use super::client_address::client_address;
+use super::context::RequestInfo;
+use super::drain::Drain;
+use super::error_codes::Code;
+use super::request_errors::{RequestError, ResponseBody, is_request_error};
+use super::service::{GraphqlService, Parameters};
+use super::settings::HttpSettings;
+use super::ws;
+use negotiation::MediaType;
+
+/// What the routes of the public listener share.
+#[derive(Clone)]
+pub struct Transport {
+    pub service: Arc<GraphqlService>,
+    pub drain: Arc<Drain>,
+}
+
+/// The request's id, put into the request's extensions by `server`.
+#[derive(Clone)]
+pub struct RequestId(pub Arc<str>);
+
+/// A body must arrive within this time.
+const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
+const MAX_USER_AGENT_CHARS: usize = 200;
+
+/// An answer before execution: its status, and the error it carries.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    error: RequestError,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, error: RequestError) -> Self {
+        Self { status, error, header: None }
+    }
+
+    fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, RequestError::bad_input(message))
+    }
+
+    fn with_status(status: StatusCode, message: impl Into<String>) -> Self {
+        Self::new(status, RequestError::bad_input(message))
+    }
+
+    fn method_not_allowed(allowed: &'static str, message: &'static str) -> Self {
+        let header = Some((header::ALLOW, HeaderValue::from_static(allowed)));
+        Self { header, ..Self::with_status(StatusCode::METHOD_NOT_ALLOWED, message) }
+    }
+
+    /// Of an error found after the request proved to be well formed.
+    fn of(error: RequestError, media_type: MediaType) -> Self {
+        let status = match error.code {
+            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Code::Forbidden => StatusCode::FORBIDDEN,
+            Code::Unavailable | Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            _ => media_type.request_error_status(),
+        };
+        let header = (status == StatusCode::UNAUTHORIZED)
+            .then(|| (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\"")));
+        Self { status, error, header }
+    }
+}
+
+/// Every method of `/graphql`.
+pub async fn graphql(request: HttpRequest, body: web::Payload, transport: web::Data<Transport>) -> HttpResponse {
+    if ws::is_upgrade(&request) {
+        return ws::upgrade(request, body, &transport);
+    }
+    let settings = &transport.service.settings;
+    let info = request_info(&request, settings);
+    let negotiated = negotiation::accepted(request.headers());
+    let media_type = negotiated.unwrap_or(MediaType::Json);
+    let mut response = match answer(&request, body, &transport, &info, negotiated).await {
+        Ok(response) => graphql_response(&response, media_type),
+        Err(refusal) => refuse(refusal, media_type, &info.request_id),
+    };
+    allow_origin(request.headers(), response.headers_mut(), settings);
+    response
+}
+
+async fn answer(
+    request: &HttpRequest,
+    body: web::Payload,
+    transport: &Transport,
+    info: &RequestInfo,
+    negotiated: Option<MediaType>,
+) -> Result<Response, Refusal> {
+    const ALLOWED: &str = "GET, POST, OPTIONS";
+    let service = &transport.service;
+    if !matches!(*request.method(), Method::GET | Method::POST) {
+        return Err(Refusal::method_not_allowed(ALLOWED, "use POST, or GET for a query"));
+    }
+    let media_type = negotiated.ok_or_else(|| {
+        Refusal::with_status(
+            StatusCode::NOT_ACCEPTABLE,
+            "this server answers application/graphql-response+json and application/json, in UTF-8",
+        )
+    })?;
+    let by_get = request.method() == Method::GET;
+    let parameters = if by_get {
+        parameters::from_query_string(request.query_string())?
+    } else {
+        negotiation::check_content(request.headers())?;
+        from_body(request.headers(), body, service.settings.max_body_bytes).await?
+    };
+    let credential = credential(request.headers());
+
+    let parsed = service.parse(parameters).map_err(|error| Refusal::of(error, media_type))?;
+    match parsed.facts.kind {
+        OperationType::Mutation if by_get => {
+            return Err(Refusal::method_not_allowed("POST", "a mutation needs POST"));
+        }
+        OperationType::Subscription => {
+            let message = "a subscription needs a WebSocket on this path, with the subprotocol graphql-transport-ws";
+            return Err(Refusal::of(RequestError::bad_input(message), media_type));
+        }
+        _ => {}
+    }
+    let viewer = service.viewer(&parsed, &credential).await.map_err(|error| Refusal::of(error, media_type))?;
+    Ok(service.execute(parsed, viewer, info).await)
+}
+
+async fn from_body(headers: &HeaderMap, mut body: web::Payload, max_bytes: usize) -> Result<Parameters, Refusal> {
+    let too_large =
+        || Refusal::with_status(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {max_bytes} bytes"));
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > max_bytes as u64) {
+        return Err(too_large());
+    }
+    let reading = async {
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|_| Refusal::bad_request("the body broke off"))?;
+            if first.len() + rest.len() + chunk.len() > max_bytes {
+                return Err(too_large());
+            }
+            // Nearly every body comes in one piece: it is used as it came.
+            match (first.is_empty(), rest.is_empty()) {
+                (true, true) => first = chunk,
+                (false, true) => {
+                    rest.extend_from_slice(&std::mem::take(&mut first));
+                    rest.extend_from_slice(&chunk);
+                }
+                _ => rest.extend_from_slice(&chunk),
+            }
+        }
+        Ok(if rest.is_empty() { first } else { rest.freeze() })
+    };
+    let bytes = timeout(BODY_TIMEOUT, reading).await.map_err(|_| {
+        let error = RequestError::new(Code::Timeout, "the body did not arrive in time");
+        Refusal::new(StatusCode::REQUEST_TIMEOUT, error)
+    })??;
+    parameters::from_json(&bytes)
+}
+
+fn graphql_response(response: &Response, media_type: MediaType) -> HttpResponse {
+    let status = match response.errors.first() {
+        Some(error) if is_request_error(response) => status_of_request_error(error, media_type),
+        _ => StatusCode::OK,
+    };
+    let mut builder = HttpResponse::build(status);
+    for (name, value) in &response.http_headers {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_str().as_bytes()), HeaderValue::from_bytes(value.as_bytes()))
+        {
+            builder.append_header((name, value));
+        }
+    }
+    json_body(&mut builder, media_type, response)
+}
+
+/// A timeout is known only when the response is there already.
+fn status_of_request_error(error: &async_graphql::ServerError, media_type: MediaType) -> StatusCode {
+    let code = error.extensions.as_ref().and_then(|extensions| extensions.get("code"));
+    match code {
+        Some(async_graphql::Value::String(code)) if code == Code::Timeout.as_str() => StatusCode::GATEWAY_TIMEOUT,
+        _ => media_type.request_error_status(),
+    }
+}
+
+fn refuse(refusal: Refusal, media_type: MediaType, request_id: &str) -> HttpResponse {
+    let mut builder = HttpResponse::build(refusal.status);
+    if let Some(header) = refusal.header {
+        builder.insert_header(header);
+    }
+    if let Some(retry_after) = refusal.error.retry_after {
+        builder.insert_header((header::RETRY_AFTER, retry_after.as_secs().max(1)));
+    }
+    if matches!(refusal.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
+        // The rest of the body is not read.
+        builder.force_close();
+    }
+    json_body(&mut builder, media_type, &refusal.error.into_response(request_id))
+}
+
+/// An error of the listener itself, in the API's form.
+pub(super) fn error_response(status: StatusCode, error: RequestError, request_id: &str) -> HttpResponse {
+    refuse(Refusal::new(status, error), MediaType::Json, request_id)
+}
+
+fn json_body(builder: &mut HttpResponseBuilder, media_type: MediaType, response: &Response) -> HttpResponse {
+    let body = serde_json::to_vec(&ResponseBody(response)).expect("a GraphQL response has only text keys");
+    builder
+        .insert_header((header::CONTENT_TYPE, HeaderValue::from_static(media_type.content_type())))
+        .insert_header((header::VARY, HeaderValue::from_static("Accept, Origin, Authorization")))
+        .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .body(body)
+}
+
+/// `OPTIONS /graphql`: the question a browser asks before a page of another origin may call.
+pub async fn preflight(request: HttpRequest, transport: web::Data<Transport>) -> HttpResponse {
+    const PREFLIGHT: [(HeaderName, HeaderValue); 4] = [
+        (header::ALLOW, HeaderValue::from_static("GET, POST, OPTIONS")),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST")),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            HeaderValue::from_static("authorization, content-type, accept, x-request-id"),
+        ),
+        (header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600")),
+    ];
+    let mut response = HttpResponse::NoContent().finish();
+    allow_origin(request.headers(), response.headers_mut(), &transport.service.settings);
+    let allowed = response.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+    for (name, value) in PREFLIGHT.into_iter().take(if allowed { 4 } else { 1 }) {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// Lets a page of a listed origin read the answer. Other pages get the same answer without leave to read it: the API
+/// takes no cookies, so a foreign page can do no more than anybody.
+fn allow_origin(request: &HeaderMap, response: &mut HeaderMap, settings: &HttpSettings) {
+    let Some(origin) = request.get(header::ORIGIN) else { return };
+    if origin.to_str().is_ok_and(|origin| (settings.allows_origin)(origin)) {
+        response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        response.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-request-id, retry-after"));
+    }
+}
+
+/// What the client shows. Two headers are none that could be believed.
+pub(super) fn credential(headers: &HeaderMap) -> Credential {
+    let mut values = headers.get_all(header::AUTHORIZATION);
+    match (values.next(), values.next()) {
+        (None, _) => Credential::None,
+        (Some(value), None) => value.to_str().map_or(Credential::Malformed, Credential::parse),
+        _ => Credential::Malformed,
+    }
+}
+
+/// Where the request came from.
+pub(super) fn request_info(request: &HttpRequest, settings: &HttpSettings) -> RequestInfo {
+    let request_id = request.extensions().get::<RequestId>().map_or_else(|| "-".into(), |id| Arc::clone(&id.0));
+    let headers = request.headers();
+    let forwarded: Vec<&str> =
+        headers.get_all("x-forwarded-for").map(|line| line.to_str().unwrap_or("unknown")).collect();
+    let user_agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    RequestInfo {
+        request_id,
+        client_address: client_address(request.peer_addr(), forwarded.into_iter(), &settings.trusts_proxy),
+        user_agent: user_agent.map(|agent| agent.chars().take(MAX_USER_AGENT_CHARS).collect()),
+    }
+}

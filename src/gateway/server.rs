@@ -1,0 +1,201 @@
+//! The public listener: its routes, the headers of every answer, metrics, and its orderly end.
+//!
+//! Every request gets an id, every answer carries it. [`PublicServer::drain`] turns new work away and waits for what
+//! was accepted; [`PublicServer::stop`] then closes the port.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{App, Error, HttpMessage, HttpResponse, HttpServer, guard, web};
+use actix_web_prom::{PrometheusMetrics, PrometheusMetricsBuilder};
+use prometheus::Registry;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::drain::Drain;
+use super::graphiql;
+use super::http::{RequestId, Transport, error_response, graphql, preflight};
+use super::error_codes::Code;
+use super::request_errors::RequestError;
+use super::service::GraphqlService;
+
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Within this time the head of a request must have come.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const MAX_CONNECTIONS_PER_WORKER: usize = 25_000;
+const BACKLOG: u32 = 4_096;
+const MAX_REQUEST_ID_BYTES: usize = 64;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Of an answer that is no page: nothing in it may run or be shown in a frame.
+const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot start the listener: {0}")]
+    Start(#[source] io::Error),
+    #[error("cannot register the metrics of HTTP: {0}")]
+    Metrics(String),
+}
+
+/// The public listener while it runs.
+pub struct PublicServer {
+    address: SocketAddr,
+    handle: ServerHandle,
+    drain: Arc<Drain>,
+}
+
+impl PublicServer {
+    /// Binds the address (port 0: any free port) and serves until it is stopped. Must be called inside an actix system.
+    pub fn start(listen: SocketAddr, service: Arc<GraphqlService>, metrics: &Registry) -> Result<Self, ServerError> {
+        let (listener, address) = bind(listen)?;
+        let drain = Drain::new();
+        let transport = web::Data::new(Transport { service: Arc::clone(&service), drain: Arc::clone(&drain) });
+        let http_metrics = http_metrics(metrics)?;
+        let graphiql = service.settings.graphiql;
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(transport.clone())
+                .configure(|config| routes(config, graphiql))
+                .wrap(from_fn(identify))
+                .wrap(http_metrics.clone())
+        })
+        .workers(service.settings.workers)
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(HEAD_TIMEOUT)
+        .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+        .max_connections(MAX_CONNECTIONS_PER_WORKER)
+        .backlog(BACKLOG)
+        .tcp_nodelay(true)
+        .disable_signals()
+        .shutdown_timeout(1)
+        .listen(listener)
+        .map_err(ServerError::Start)?
+        .run();
+        let handle = server.handle();
+        actix_web::rt::spawn(server);
+        Ok(Self { address, handle, drain })
+    }
+
+    /// Where it really listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Turns away what is new (503), closes sockets (1001) and waits for what was accepted. False: some of it was not
+    /// done within `limit`.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        self.drain.begin();
+        timeout(limit, self.drain.idle()).await.is_ok()
+    }
+
+    /// Closes the port. Connections that still write an answer get a second for it.
+    pub async fn stop(&self) {
+        self.drain.begin();
+        self.handle.stop(true).await;
+    }
+}
+
+pub(super) fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let listen = |source| ServerError::Listen { address, source };
+    let listener = TcpListener::bind(address).map_err(listen)?;
+    let real = listener.local_addr().map_err(listen)?;
+    Ok((listener, real))
+}
+
+fn http_metrics(registry: &Registry) -> Result<PrometheusMetrics, ServerError> {
+    PrometheusMetricsBuilder::new("souk")
+        .registry(registry.clone())
+        .mask_unmatched_patterns("unknown")
+        .build()
+        .map_err(|error| ServerError::Metrics(error.to_string()))
+}
+
+fn routes(config: &mut web::ServiceConfig, serves_graphiql: bool) {
+    config.service(
+        web::resource("/graphql")
+            .route(web::route().guard(guard::Options()).to(preflight))
+            .default_service(web::to(graphql)),
+    );
+    if serves_graphiql {
+        config
+            .service(page("/graphiql").route(web::get().to(graphiql::page)))
+            .service(page("/graphiql/{file}").route(web::get().to(graphiql::asset)))
+            .service(page("/").route(web::get().to(to_graphiql)));
+    }
+    config.default_service(web::to(not_found));
+}
+
+fn page(path: &str) -> actix_web::Resource {
+    web::resource(path)
+        .route(web::route().guard(guard::fn_guard(|context| context.head().method != Method::GET)).to(only_get))
+}
+
+async fn only_get() -> HttpResponse {
+    HttpResponse::MethodNotAllowed().insert_header((header::ALLOW, "GET")).finish()
+}
+
+async fn to_graphiql() -> HttpResponse {
+    HttpResponse::SeeOther().insert_header((header::LOCATION, "/graphiql")).finish()
+}
+
+async fn not_found(id: Option<web::ReqData<RequestId>>) -> HttpResponse {
+    let error = RequestError::new(Code::BadUserInput, "there is nothing here: the API is at /graphql");
+    let id = id.map(|id| Arc::clone(&id.into_inner().0));
+    error_response(StatusCode::NOT_FOUND, error, id.as_deref().unwrap_or("-"))
+}
+
+/// An id that no other request has.
+pub(super) fn new_request_id() -> Arc<str> {
+    let mut buffer = Uuid::encode_buffer();
+    (&*Uuid::now_v7().simple().encode_lower(&mut buffer)).into()
+}
+
+/// The client's own id for its request, if it is one that is safe in a log line.
+fn client_request_id(headers: &HeaderMap) -> Option<Arc<str>> {
+    let id = headers.get(&X_REQUEST_ID)?.to_str().ok()?;
+    let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    ((1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.bytes().all(is_safe)).then(|| id.into())
+}
+
+/// Around every request: its id, whether it is taken at all, and the headers that every answer has.
+async fn identify(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let id = client_request_id(request.headers()).unwrap_or_else(new_request_id);
+    request.extensions_mut().insert(RequestId(Arc::clone(&id)));
+    let drain = request.app_data::<web::Data<Transport>>().map(|transport| Arc::clone(&transport.drain));
+    let active = drain.as_ref().and_then(Drain::enter);
+    let mut response = if active.is_some() {
+        next.call(request).await?.map_into_boxed_body()
+    } else {
+        let refusal = error_response(StatusCode::SERVICE_UNAVAILABLE, RequestError::shutting_down(), &id);
+        request.into_response(refusal)
+    };
+    if drain.is_some_and(|drain| drain.is_draining()) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.response_mut().head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+    }
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if !headers.contains_key(header::CONTENT_SECURITY_POLICY) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(DATA_POLICY));
+    }
+    Ok(response)
+}

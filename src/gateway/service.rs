@@ -1,0 +1,147 @@
+//! What both transports do with a request: limits, parsing, who asks, execution, and finishing the answer.
+
+use std::sync::Arc;
+
+use async_graphql::parser::types::OperationType;
+use async_graphql::{Data, Executor, Request, Response, Value, Variables};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, StreamExt};
+use tokio::time::timeout;
+
+use super::auth::{Auth, Credential};
+use super::context::{RequestInfo, Viewer};
+use super::documents::{Document, DocumentCache, OperationFacts};
+use super::request_errors::{RequestError, complete_errors, is_request_error};
+use super::settings::HttpSettings;
+
+/// Adds to a request what its resolvers need besides the viewer and the request's info: loaders of its own.
+pub type PrepareRequest = Arc<dyn Fn(Request, Viewer) -> Request + Send + Sync>;
+
+/// Gives every error its code and the request's id, and logs faults.
+pub type FinishResponse = Arc<dyn Fn(&mut Response, &RequestInfo) + Send + Sync>;
+
+/// An executor of any schema: its `Executor` without the type.
+trait AnyExecutor: Send + Sync {
+    fn execute(&self, request: Request) -> BoxFuture<'static, Response>;
+    fn execute_stream(&self, request: Request) -> BoxStream<'static, Response>;
+}
+
+impl<E: Executor> AnyExecutor for E {
+    fn execute(&self, request: Request) -> BoxFuture<'static, Response> {
+        let executor = self.clone();
+        Box::pin(async move { Executor::execute(&executor, request).await })
+    }
+
+    fn execute_stream(&self, request: Request) -> BoxStream<'static, Response> {
+        Executor::execute_stream(self, request, None::<Arc<Data>>)
+    }
+}
+
+/// The parameters of a GraphQL request, their types already checked.
+#[derive(Default)]
+pub struct Parameters {
+    pub query: String,
+    pub operation_name: Option<String>,
+    pub variables: Variables,
+    pub extensions: std::collections::HashMap<String, Value>,
+}
+
+/// A request whose text is parsed; the next question is who asks.
+pub struct ParsedRequest {
+    pub facts: OperationFacts,
+    parameters: Parameters,
+    document: Arc<Document>,
+    was_cached: bool,
+}
+
+/// One for the whole process, behind an `Arc`.
+pub struct GraphqlService {
+    executor: Box<dyn AnyExecutor>,
+    prepare: PrepareRequest,
+    finish: FinishResponse,
+    documents: DocumentCache,
+    pub auth: Auth,
+    pub settings: HttpSettings,
+}
+
+impl GraphqlService {
+    pub fn new(executor: impl Executor, auth: Auth, settings: HttpSettings) -> Self {
+        Self {
+            executor: Box::new(executor),
+            prepare: Arc::new(|request, _| request),
+            finish: Arc::new(|response, info| complete_errors(response, &info.request_id)),
+            documents: DocumentCache::new(settings.document_limits),
+            auth,
+            settings,
+        }
+    }
+
+    /// Sets what is added to every request before it is executed.
+    pub fn preparing_with(mut self, prepare: PrepareRequest) -> Self {
+        self.prepare = prepare;
+        self
+    }
+
+    /// Sets what is done to every response of the schema.
+    pub fn finishing_with(mut self, finish: FinishResponse) -> Self {
+        self.finish = finish;
+        self
+    }
+
+    /// Checks the limits, parses, and finds the operation that is meant.
+    pub fn parse(&self, parameters: Parameters) -> Result<ParsedRequest, RequestError> {
+        let (document, was_cached) = self.documents.get(&parameters.query)?;
+        let facts = document.operation(parameters.operation_name.as_deref())?;
+        Ok(ParsedRequest { facts, parameters, document, was_cached })
+    }
+
+    /// Who asks. Some operations take no notice of what was shown.
+    pub async fn viewer(&self, parsed: &ParsedRequest, credential: &Credential) -> Result<Viewer, RequestError> {
+        if parsed.facts.ignores_token {
+            return Ok(Viewer::Anonymous);
+        }
+        Ok(self.auth.viewer(credential).await?.0)
+    }
+
+    /// Runs a query or mutation to its end, or to the deadline.
+    pub async fn execute(&self, parsed: ParsedRequest, viewer: Viewer, info: &RequestInfo) -> Response {
+        debug_assert_ne!(parsed.facts.kind, OperationType::Subscription);
+        let (document, was_cached) = (Arc::clone(&parsed.document), parsed.was_cached);
+        let text = if was_cached { String::new() } else { parsed.parameters.query.clone() };
+        let execution = self.executor.execute(self.request(parsed, viewer, info));
+        match timeout(self.settings.request_timeout, execution).await {
+            Ok(mut response) => {
+                if !was_cached && !is_request_error(&response) {
+                    self.documents.keep(&text, document);
+                }
+                (self.finish)(&mut response, info);
+                response
+            }
+            Err(_) => {
+                tracing::warn!(request.id = %info.request_id, "no answer in time");
+                RequestError::timeout().into_response(&info.request_id)
+            }
+        }
+    }
+
+    /// Starts a subscription. Its responses still have to be given to [`Self::finish`].
+    pub fn subscribe(&self, parsed: ParsedRequest, viewer: Viewer, info: &RequestInfo) -> BoxStream<'static, Response> {
+        self.executor.execute_stream(self.request(parsed, viewer, info)).boxed()
+    }
+
+    pub fn finish(&self, response: &mut Response, info: &RequestInfo) {
+        (self.finish)(response, info);
+    }
+
+    fn request(&self, parsed: ParsedRequest, viewer: Viewer, info: &RequestInfo) -> Request {
+        let Parameters { query, operation_name, variables, extensions } = parsed.parameters;
+        let mut request = Request::new(query).variables(variables).data(viewer).data(info.clone());
+        request.operation_name = operation_name;
+        request.extensions.0 = extensions;
+        request.set_parsed_query(parsed.document.tree());
+        if !self.settings.introspection {
+            request = request.disable_introspection();
+        }
+        (self.prepare)(request, viewer)
+    }
+}

@@ -122,7 +122,7 @@ fn report(seed: u64, bug: Option<Bug>, lines: usize) -> String {
     let run = run(seed, bug, true);
     let planted = bug.map(|bug| format!("SOUK_MODEL_BUG={bug:?} ")).unwrap_or_default();
     format!(
-        "{}\nseed {seed}, step {}: {}\nreplay: {planted}SOUK_MODEL_SEED={seed} cargo test --test model -- replay --nocapture",
+        "{}\nseed {seed}, step {}: {}\nreplay: {planted}SOUK_MODEL_SEED={seed} cargo test --test model -- replay_one_seed --nocapture",
         run.trace[run.trace.len().saturating_sub(lines)..].join("\n"),
         run.steps,
         run.outcome.err().unwrap_or_else(|| "every invariant held".into()),
@@ -211,7 +211,7 @@ fn a_seed_replays_exactly() {
 
 /// Replays the run that `SOUK_MODEL_SEED` names.
 #[test]
-fn replay() {
+fn replay_one_seed() {
     let Some(seed) = number_from_environment("SOUK_MODEL_SEED") else { return };
     let bug = std::env::var("SOUK_MODEL_BUG")
         .ok()

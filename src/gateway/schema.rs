@@ -88,9 +88,14 @@ pub fn build_schema(shop: Shop, limits: SchemaLimits) -> SoukSchema {
     if limits.introspection { builder.finish() } else { builder.disable_introspection().finish() }
 }
 
+/// A request with loaders of its own: what resolvers need besides the viewer and the request's info.
+pub fn with_loaders(request: Request) -> Request {
+    request.data(Loaders::default())
+}
+
 /// A request with all that its resolvers need: who asks, where from, and loaders of its own.
 pub fn with_viewer(request: Request, viewer: Viewer, info: RequestInfo) -> Request {
-    request.data(viewer).data(info).data(Loaders::default())
+    with_loaders(request.data(viewer).data(info))
 }
 
 /// The schema's text: what `souk schema print` prints and `schema.graphql` holds.
@@ -267,7 +272,12 @@ mod tests {
                 "BAD_USER_INPUT",
             ),
             ("query($id: ID!) { product(id: $id) { id } }".into(), json!({}), "BAD_USER_INPUT"),
-            ("{ products(first: 4000000000) { totalCount } }".into(), json!({}), "BAD_USER_INPUT"),
+            ("{ products(first: 4000000000) { totalCount } }".into(), json!({}), "GRAPHQL_VALIDATION_FAILED"),
+            (
+                "query($n: Int) { products(first: $n) { totalCount } }".into(),
+                json!({"n": 4_000_000_000u64}),
+                "BAD_USER_INPUT",
+            ),
             ("{ products(first: 0) { totalCount } }".into(), json!({}), "BAD_USER_INPUT"),
             ("{ products(after: \"x\") { totalCount } }".into(), json!({}), "BAD_USER_INPUT"),
             ("query A { me { id } } query B { me { id } }".into(), json!({}), "BAD_USER_INPUT"),

@@ -178,7 +178,10 @@ impl App {
     /// What a person at a terminal is told once the shop serves.
     pub fn banner(&self) -> String {
         let address = self.public_address();
-        format!("\n  Souk serves a demo shop.\n\n  GraphiQL   http://{address}/graphiql\n  API        http://{address}/graphql\n\n{}\n", demo_accounts())
+        format!(
+            "\n  Souk serves a demo shop.\n\n  GraphiQL   http://{address}/graphiql\n  API        http://{address}/graphql\n\n{}\n",
+            demo_accounts()
+        )
     }
 }
 

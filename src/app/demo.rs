@@ -142,8 +142,7 @@ async fn fill_orders(core: &Core, customers: &[UserId], progress: Progress<'_>) 
     let mut plans = Vec::with_capacity(ORDERS);
     for number in 0..ORDERS {
         // A third of the orders come from a tenth of the customers, and some products sell more than others.
-        let customer =
-            if draw.below(3) == 0 { draw.below(customers.len() / 10) } else { draw.below(customers.len()) };
+        let customer = if draw.below(3) == 0 { draw.below(customers.len() / 10) } else { draw.below(customers.len()) };
         let lines = (0..1 + draw.below(3))
             .map(|_| {
                 let skewed = draw.below(catalogue.len()).min(draw.below(catalogue.len()));
@@ -192,8 +191,8 @@ async fn place_one(
 ) -> anyhow::Result<()> {
     let request = PlaceOrder { customer_id, idempotency_key: format!("demo-{number}"), lines };
     let placed = core.orders.ask(request, core.ask_deadline).await??;
-    let order = await_verdict(&core.orders, &core.live, placed.order, customer_id, VERDICT_DEADLINE, core.ask_deadline)
-            .await;
+    let order =
+        await_verdict(&core.orders, &core.live, placed.order, customer_id, VERDICT_DEADLINE, core.ask_deadline).await;
     if order.status != OrderStatus::Confirmed {
         return Ok(());
     }

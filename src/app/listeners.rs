@@ -18,9 +18,8 @@ use crate::gateway::auth::Auth;
 use crate::gateway::context::{ActorStateView, ActorStatusView, Shop, SupervisionView};
 use crate::gateway::document_limits::DocumentLimits;
 use crate::gateway::errors::finish_response;
-use crate::gateway::loaders::Loaders;
 use crate::gateway::rate_limits::{RateLimitSettings, RateLimits};
-use crate::gateway::schema::{SchemaLimits, build_schema};
+use crate::gateway::schema::{SchemaLimits, build_schema, with_loaders};
 use crate::gateway::server::PublicServer;
 use crate::gateway::service::GraphqlService;
 use crate::gateway::session_check::{SessionCheck, UserActorSessions};
@@ -133,7 +132,7 @@ pub(super) fn start_public(
     };
     let settings = http_settings(config);
     let service = GraphqlService::new(build_schema(shop, limits), Auth::new(core.tokens.clone(), check), settings)
-        .preparing_with(Arc::new(|request, _| request.data(Loaders::default())))
+        .preparing_with(Arc::new(|request, _| with_loaders(request)))
         .finishing_with(Arc::new(finish_response));
     PublicServer::start(gateway.listen, Arc::new(service), core.metrics.registry()).map_err(AppError::usage)
 }
@@ -172,9 +171,9 @@ fn view_of(status: ActorStatus) -> ActorStatusView {
             ActorState::Stopped => ActorStateView::Stopped,
             ActorState::Escalated => ActorStateView::Escalated,
         },
-        restarts: u32::try_from(status.restarts).unwrap_or(u32::MAX),
+        restarts: status.restarts,
         last_panic: status.last_panic,
-        mailbox_depth: u32::try_from(status.mailbox_depth).unwrap_or(u32::MAX),
+        mailbox_depth: status.mailbox_depth,
         handled: status.handled,
         children: status.children.into_iter().map(view_of).collect(),
     }

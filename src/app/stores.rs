@@ -81,12 +81,7 @@ pub(super) fn open(config: &Config) -> Result<Opened, AppError> {
         products: files.products.clone(),
         orders: files.orders.clone(),
         operations: files.operations.clone(),
-        outboxes: vec![
-            files.users.clone(),
-            files.products.clone(),
-            files.orders.clone(),
-            files.operations.clone(),
-        ],
+        outboxes: vec![files.users.clone(), files.products.clone(), files.orders.clone(), files.operations.clone()],
         product_consumption: files.products.clone(),
         order_consumption: files.orders.clone(),
         operations_consumption: files.operations.clone(),

@@ -27,9 +27,7 @@ use crate::actors::live::LiveHub;
 use crate::actors::orders::writer::OrderWriter;
 use crate::actors::orders::{OrderActor, OrderTools};
 use crate::actors::products::ProductActor;
-use crate::actors::supervisor::{
-    ActorSpec, MailboxLimits, RestartPolicy, SupervisionSettings, SupervisionTree,
-};
+use crate::actors::supervisor::{ActorSpec, MailboxLimits, RestartPolicy, SupervisionSettings, SupervisionTree};
 use crate::actors::users::hasher::PasswordHasher;
 use crate::actors::users::keys::{KeyError, file_keys, stored_keys};
 use crate::actors::users::tokens::AccessTokens;
@@ -89,9 +87,8 @@ pub(super) async fn start(
 ) -> Result<Core, AppError> {
     let Opened { stores, log, close_files } = opened;
     let tokens = access_tokens(config, &stores).await?;
-    let hasher =
-        PasswordHasher::start(config.auth.bcrypt_cost, config.auth.hasher_threads, config.auth.hasher_queue)
-            .map_err(AppError::failed)?;
+    let hasher = PasswordHasher::start(config.auth.bcrypt_cost, config.auth.hasher_threads, config.auth.hasher_queue)
+        .map_err(AppError::failed)?;
     let metrics = Metrics::new();
     let live = LiveHub::default();
     let currency: Currency = config.shop.currency.parse().map_err(AppError::usage)?;

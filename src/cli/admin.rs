@@ -38,7 +38,8 @@ pub(super) fn run(config: &Config, command: &AdminCommand) -> Result<ExitCode, F
         .take(64 * 1024)
         .read_to_string(&mut password)
         .map_err(|error| Failure::usage(format!("could not read the password from standard input: {error}")))?;
-    let password = password.strip_suffix('\n').map_or(password.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+    let password =
+        password.strip_suffix('\n').map_or(password.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
     let account = CreateAccount {
         email,
         name: arguments.name.clone(),
@@ -50,7 +51,9 @@ pub(super) fn run(config: &Config, command: &AdminCommand) -> Result<ExitCode, F
             print(format_args!("created {} (ADMIN)", user.id));
             Ok(ExitCode::SUCCESS)
         }
-        Err(DomainError::InvalidInput { field, reason }) => Err(Failure::usage(format!("--{}: {reason}", field.join(".")))),
+        Err(DomainError::InvalidInput { field, reason }) => {
+            Err(Failure::usage(format!("--{}: {reason}", field.join("."))))
+        }
         Err(refusal @ (DomainError::WeakPassword(_) | DomainError::EmailTaken)) => Err(Failure::usage(refusal)),
         Err(fault) => Err(Failure::GaveUp(fault.to_string())),
     }

@@ -11,9 +11,9 @@ use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
 
 use super::context::Viewer;
-use super::error_codes::Code;
 use super::request_errors::RequestError;
 use super::session_check::{MAX_COPY_AGE, SessionCheck};
+use super::top_level_errors::Code;
 use crate::actors::clock;
 use crate::actors::users::tokens::AccessTokens;
 use crate::domain::ids::{SessionId, UserId};

@@ -56,10 +56,10 @@ pub enum ActorStateView {
 pub struct ActorStatusView {
     pub name: String,
     pub state: ActorStateView,
-    pub restarts: u32,
+    pub restarts: u64,
     /// What and where.
     pub last_panic: Option<String>,
-    pub mailbox_depth: u32,
+    pub mailbox_depth: usize,
     pub handled: u64,
     pub children: Vec<Self>,
 }

@@ -3,8 +3,8 @@
 //!
 //! The pass does not judge the grammar. Where the text makes no sense it goes on; the parser reports that afterwards.
 
-use super::error_codes::Code;
 use super::request_errors::RequestError;
+use super::top_level_errors::Code;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DocumentLimits {

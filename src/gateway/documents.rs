@@ -12,8 +12,8 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::document_limits::{DocumentLimits, check, within};
-use super::error_codes::Code;
 use super::request_errors::RequestError;
+use super::top_level_errors::Code;
 
 /// Longer texts are parsed each time: there are few, and they would push out many short ones.
 const MAX_CACHED_TEXT_BYTES: usize = 16 * 1024;
@@ -130,10 +130,9 @@ impl<'a> Sizes<'a> {
                 self.known.insert(name.as_str(), Some(size));
                 Ok(size)
             }
-            Some(None) => Err(RequestError::new(
-                Code::GraphqlValidationFailed,
-                format!("the fragment {name} spreads itself"),
-            )),
+            Some(None) => {
+                Err(RequestError::new(Code::GraphqlValidationFailed, format!("the fragment {name} spreads itself")))
+            }
             None => {
                 let size = self.of(&fragment.node.selection_set.node)?;
                 self.known.insert(name.as_str(), Some(size));

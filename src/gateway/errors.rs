@@ -9,7 +9,7 @@ use std::fmt;
 use async_graphql::{Context, Enum, Error, Interface, SimpleObject, Value};
 
 use super::context::RequestInfo;
-pub use super::error_codes::{
+pub use super::top_level_errors::{
     Code, INTERNAL_MESSAGE, code_for_request_error, finish_error, finish_response, refine_value_errors,
 };
 use crate::actors::errors::{DomainError, FieldPath};

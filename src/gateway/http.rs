@@ -25,10 +25,10 @@ use super::auth::Credential;
 use super::client_address::client_address;
 use super::context::RequestInfo;
 use super::drain::Drain;
-use super::error_codes::Code;
 use super::request_errors::{RequestError, ResponseBody, is_request_error};
 use super::service::{GraphqlService, Parameters};
 use super::settings::HttpSettings;
+use super::top_level_errors::Code;
 use super::ws;
 use negotiation::MediaType;
 

@@ -11,7 +11,6 @@ use crate::domain::ids::{OrderId, ProductId, TypedId, UserId};
 /// An object with an id of its own.
 #[derive(Interface)]
 #[graphql(field(name = "id", ty = "ID", desc = "The object's id, unique in the shop."))]
-#[expect(clippy::large_enum_variant, reason = "one at a time, for as long as a request takes")]
 pub enum Node {
     User(User),
     Product(Product),

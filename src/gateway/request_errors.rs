@@ -6,7 +6,7 @@ use async_graphql::{ErrorExtensionValues, Pos, Response, ServerError};
 use serde::Serialize;
 use serde::ser::SerializeMap;
 
-use super::error_codes::Code;
+use super::top_level_errors::Code;
 
 /// Why a request is not executed.
 #[derive(Debug, Clone, PartialEq, Eq)]

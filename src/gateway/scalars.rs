@@ -13,6 +13,7 @@ use crate::domain::time::Timestamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DateTime(pub Timestamp);
 
+/// A point in time: RFC 3339, in UTC, with milliseconds. As input any offset is accepted.
 #[Scalar(name = "DateTime")]
 impl ScalarType for DateTime {
     fn parse(value: Value) -> InputValueResult<Self> {
@@ -35,6 +36,7 @@ impl ScalarType for DateTime {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decimal(pub String);
 
+/// A decimal number as a string, exact: `129.00`.
 #[Scalar(name = "Decimal")]
 impl ScalarType for Decimal {
     /// No input is a decimal: amounts come in minor units.
@@ -58,6 +60,7 @@ impl ScalarType for Decimal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Long(pub i64);
 
+/// A 64-bit signed integer, as a JSON number.
 #[Scalar(name = "Long")]
 impl ScalarType for Long {
     fn parse(value: Value) -> InputValueResult<Self> {
@@ -98,6 +101,7 @@ impl From<Currency> for CurrencyCode {
     }
 }
 
+/// A currency by its ISO 4217 code, e.g. EUR.
 #[Scalar(name = "CurrencyCode")]
 impl ScalarType for CurrencyCode {
     fn parse(value: Value) -> InputValueResult<Self> {
@@ -166,6 +170,7 @@ impl Cursor {
     }
 }
 
+/// An opaque position in a list or a stream. It is valid only where it came from.
 #[Scalar(name = "Cursor")]
 impl ScalarType for Cursor {
     fn parse(value: Value) -> InputValueResult<Self> {

@@ -88,9 +88,14 @@ pub fn build_schema(shop: Shop, limits: SchemaLimits) -> SoukSchema {
     if limits.introspection { builder.finish() } else { builder.disable_introspection().finish() }
 }
 
+/// A request with loaders of its own: what resolvers need besides the viewer and the request's info.
+pub fn with_loaders(request: Request) -> Request {
+    request.data(Loaders::default())
+}
+
 /// A request with all that its resolvers need: who asks, where from, and loaders of its own.
 pub fn with_viewer(request: Request, viewer: Viewer, info: RequestInfo) -> Request {
-    request.data(viewer).data(info).data(Loaders::default())
+    with_loaders(request.data(viewer).data(info))
 }
 
 /// The schema's text: what `souk schema print` prints and `schema.graphql` holds.
@@ -112,4 +117,252 @@ pub fn sdl() -> String {
         }
     }
     annotate(&kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use async_graphql::parser::parse_schema;
+    use async_graphql::parser::types::{TypeKind, TypeSystemDefinition};
+    use async_graphql::{EmptyMutation, EmptySubscription, Object, Response, Variables};
+
+    use super::*;
+    use crate::domain::ids::{SessionId, TypedId};
+    use crate::domain::text::Email;
+    use crate::domain::time::Timestamp;
+    use crate::domain::users::{Preferences, Role, User as DomainUser};
+    use crate::gateway::access::rule_of;
+    use crate::gateway::errors::{finish_response, refine_value_errors};
+    use crate::gateway::users::User;
+    use futures_util::StreamExt;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    /// The schema without a shop behind it: whoever gets past the guards meets INTERNAL_SERVER_ERROR.
+    fn empty_schema() -> SoukSchema {
+        let limits = SchemaLimits::default();
+        builder()
+            .limit_depth(limits.max_depth)
+            .limit_complexity(limits.max_complexity)
+            .limit_directives(limits.max_directives)
+            .limit_recursive_depth(2 * limits.max_depth)
+            .finish()
+    }
+
+    fn info() -> RequestInfo {
+        RequestInfo { request_id: "r-1".into(), client_address: [127, 0, 0, 1].into(), user_agent: None }
+    }
+
+    fn viewer(role: Option<Role>) -> Viewer {
+        role.map_or(Viewer::Anonymous, |role| Viewer::SignedIn {
+            user_id: UserId::from_uuid(Uuid::from_u128(1)),
+            role,
+            session_id: SessionId::from_uuid(Uuid::nil()),
+        })
+    }
+
+    fn code(mut response: Response, query: &str) -> String {
+        refine_value_errors(&mut response, query);
+        finish_response(&mut response, &info());
+        let errors = serde_json::to_value(&response.errors).unwrap();
+        errors[0]["extensions"]["code"].as_str().unwrap_or("-").to_owned()
+    }
+
+    async fn answer(query: &str, variables: serde_json::Value, role: Option<Role>) -> String {
+        let request = Request::new(query).variables(Variables::from_json(variables));
+        let request = with_viewer(request, viewer(role), info());
+        let response = empty_schema().execute_stream(request).next().await.unwrap_or_default();
+        code(response, query)
+    }
+
+    const ORDER: &str = "ord_00000000000000000000000001";
+    const PRODUCT: &str = "prd_00000000000000000000000001";
+
+    /// A call of every root field.
+    fn call(root: &str, field: &str) -> String {
+        let user_id = "usr_00000000000000000000000001";
+        let body = match field {
+            "node" => format!("node(id: \"{PRODUCT}\") {{ id }}"),
+            "me" | "categories" | "supervision" | "supervisionChanged" => format!("{field} {{ __typename }}"),
+            "user" => format!("user(id: \"{user_id}\") {{ id }}"),
+            "product" => format!("product(id: \"{PRODUCT}\") {{ id }}"),
+            "order" => format!("order(id: \"{ORDER}\") {{ id }}"),
+            "users" | "products" | "orders" => format!("{field} {{ totalCount }}"),
+            "signUp" => r#"signUp(input: {email: "a@b.co", name: "A", password: "x"}) { __typename }"#.into(),
+            "signIn" => r#"signIn(input: {email: "a@b.co", password: "x"}) { __typename }"#.into(),
+            "tokenRefresh" => r#"tokenRefresh(refreshToken: "x") { __typename }"#.into(),
+            "signOut" => r#"signOut(refreshToken: "x") { __typename }"#.into(),
+            "preferencesUpdate" => "preferencesUpdate(input: {}) { __typename }".into(),
+            "userRoleUpdate" => format!("userRoleUpdate(id: \"{user_id}\", role: STAFF) {{ __typename }}"),
+            "productCreate" => r#"productCreate(input: {sku: "s", name: "n", category: "c",
+                price: {minorUnits: 1, currency: "EUR"}, available: 1}) { __typename }"#
+                .into(),
+            "productUpdate" => {
+                format!("productUpdate(id: \"{PRODUCT}\", input: {{expectedVersion: 1}}) {{ __typename }}")
+            }
+            "productArchive" => format!("productArchive(id: \"{PRODUCT}\", expectedVersion: 1) {{ __typename }}"),
+            "stockAdjust" => format!("stockAdjust(productId: \"{PRODUCT}\", delta: 1, reason: \"r\") {{ __typename }}"),
+            "orderPlace" => r#"orderPlace(input: {idempotencyKey: "k", lines: []}) { __typename }"#.into(),
+            "orderCancel" | "orderShip" | "orderDeliver" => format!("{field}(id: \"{ORDER}\") {{ __typename }}"),
+            "orderUpdated" => format!("orderUpdated(id: \"{ORDER}\") {{ cursor }}"),
+            "orderUpdates" => "orderUpdates { cursor }".into(),
+            "stockChanged" => format!("stockChanged(productIds: [\"{PRODUCT}\"]) {{ id }}"),
+            unknown => panic!("{unknown} needs a call here"),
+        };
+        format!("{} {{ {body} }}", root.to_lowercase())
+    }
+
+    /// The root fields as the schema's text has them.
+    fn root_fields() -> Vec<(String, String)> {
+        let mut fields = Vec::new();
+        for definition in parse_schema(sdl()).unwrap().definitions {
+            let TypeSystemDefinition::Type(definition) = definition else { continue };
+            let root = definition.node.name.node.to_string();
+            if let (TypeKind::Object(object), "Query" | "Mutation" | "Subscription") =
+                (definition.node.kind, root.as_str())
+            {
+                fields.extend(object.fields.iter().map(|field| (root.clone(), field.node.name.node.to_string())));
+            }
+        }
+        fields
+    }
+
+    #[tokio::test]
+    async fn every_root_field_admits_whom_its_rule_names_and_nobody_else() {
+        assert!(root_fields().len() > 25);
+        for (root, field) in root_fields() {
+            let rule = rule_of(&root, &field).unwrap();
+            for role in [None, Some(Role::Customer), Some(Role::Staff), Some(Role::Admin)] {
+                let denied = match rule.check(viewer(role), None) {
+                    Ok(()) => None,
+                    Err(denied) => async_graphql::Error::from(denied).extensions,
+                };
+                let expected = denied.map(|extensions| extensions.get("code").cloned().unwrap());
+                let found = answer(&call(&root, &field), json!({}), role).await;
+                match expected {
+                    Some(expected) => {
+                        assert_eq!(json!(found), expected.into_json().unwrap(), "{root}.{field} {role:?}")
+                    }
+                    // `me` of nobody is null.
+                    None if found == "-" => assert_eq!((field.as_str(), role), ("me", None)),
+                    None => assert_eq!(found, "INTERNAL_SERVER_ERROR", "{root}.{field} {role:?}"),
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_library_refuses_gets_its_documented_code() {
+        let many = |field: &str, count: usize| -> String { (0..count).map(|n| format!("a{n}: {field} ")).collect() };
+        let sign_in = r#"signIn(input: {email: "a@b.co", password: "x"}) { __typename }"#;
+        let nested = "{ customer { orders { nodes ".repeat(8) + "{ id }" + &" } } }".repeat(8);
+        let cases = [
+            ("{ me {".to_owned(), json!({}), "GRAPHQL_PARSE_FAILED"),
+            (String::new(), json!({}), "GRAPHQL_PARSE_FAILED"),
+            ("query A { me { id } } query A { me { id } }".into(), json!({}), "GRAPHQL_PARSE_FAILED"),
+            ("{ nonsense }".into(), json!({}), "GRAPHQL_VALIDATION_FAILED"),
+            ("{ me }".into(), json!({}), "GRAPHQL_VALIDATION_FAILED"),
+            ("{ product { id } }".into(), json!({}), "GRAPHQL_VALIDATION_FAILED"),
+            ("{ product(id: {a: 1}) { id } }".into(), json!({}), "GRAPHQL_VALIDATION_FAILED"),
+            ("{ products(sort: CHEAP) { totalCount } }".into(), json!({}), "GRAPHQL_VALIDATION_FAILED"),
+            ("{ products(first: \"x\") { totalCount } }".into(), json!({}), "GRAPHQL_VALIDATION_FAILED"),
+            ("query($n: Int) { products(first: $n) { totalCount } }".into(), json!({"n": "x"}), "BAD_USER_INPUT"),
+            (
+                "query($s: ProductSort) { products(sort: $s) { totalCount } }".into(),
+                json!({"s": "CHEAP"}),
+                "BAD_USER_INPUT",
+            ),
+            ("query($id: ID!) { product(id: $id) { id } }".into(), json!({}), "BAD_USER_INPUT"),
+            ("{ products(first: 4000000000) { totalCount } }".into(), json!({}), "GRAPHQL_VALIDATION_FAILED"),
+            (
+                "query($n: Int) { products(first: $n) { totalCount } }".into(),
+                json!({"n": 4_000_000_000u64}),
+                "BAD_USER_INPUT",
+            ),
+            ("{ products(first: 0) { totalCount } }".into(), json!({}), "BAD_USER_INPUT"),
+            ("{ products(after: \"x\") { totalCount } }".into(), json!({}), "BAD_USER_INPUT"),
+            ("query A { me { id } } query B { me { id } }".into(), json!({}), "BAD_USER_INPUT"),
+            (format!("mutation {{ {} }}", many(sign_in, 1_000)), json!({}), "QUERY_TOO_COMPLEX"),
+            (format!("{{ {} }}", many("me { id }", 1_000)), json!({}), "QUERY_TOO_COMPLEX"),
+            (
+                "{ products(first: 100) { nodes { id } edges { node { id name sku } } } }".into(),
+                json!({}),
+                "INTERNAL_SERVER_ERROR",
+            ),
+            (
+                format!("{{ {} }}", many("products(first: 100) { nodes { id name price { amount } } }", 30)),
+                json!({}),
+                "QUERY_TOO_COMPLEX",
+            ),
+            (format!("{{ order(id: \"{ORDER}\") {nested} }}"), json!({}), "QUERY_TOO_COMPLEX"),
+            (
+                format!("{{ me {}{} }}", "{ ... on User ".repeat(40), "{ id }".to_owned() + &"}".repeat(40)),
+                json!({}),
+                "QUERY_TOO_COMPLEX",
+            ),
+            (format!("{{ me {{ id {} }} }}", "@include(if: true) ".repeat(9)), json!({}), "QUERY_TOO_COMPLEX"),
+        ];
+        for (query, variables, expected) in cases {
+            let start: String = query.chars().take(120).collect();
+            assert_eq!(answer(&query, variables, None).await, expected, "{start}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_introspection_of_graphiql_is_within_the_limits() {
+        let of_type = "ofType { kind name ".repeat(9) + &"}".repeat(9);
+        let query = format!(
+            "{{ __schema {{ queryType {{ name }} types {{ ...T }} directives {{ name args {{ ...V }} }} }} }}
+             fragment T on __Type {{ kind name fields(includeDeprecated: true) {{ name args {{ ...V }} type {{ ...R }} }}
+               inputFields {{ ...V }} interfaces {{ ...R }} enumValues {{ name }} possibleTypes {{ ...R }} }}
+             fragment V on __InputValue {{ name type {{ ...R }} defaultValue }}
+             fragment R on __Type {{ kind name {of_type} }}"
+        );
+        assert_eq!(answer(&query, json!({}), None).await, "-");
+    }
+
+    struct Lookout;
+
+    #[Object]
+    impl Lookout {
+        async fn user(&self) -> User {
+            User::new(ada())
+        }
+        async fn signed_in(&self) -> User {
+            User::shown_to(ada(), Some(viewer(Some(Role::Customer))))
+        }
+    }
+
+    fn ada() -> DomainUser {
+        DomainUser {
+            id: UserId::from_uuid(Uuid::from_u128(1)),
+            email: Email::parse("ada@example.com").unwrap(),
+            name: "Ada".into(),
+            role: Role::Customer,
+            email_verified: false,
+            preferences: Preferences::default(),
+            token_epoch: 0,
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+            event_sequence: 1,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_objects_own_fields_are_guarded_too() {
+        let schema = Schema::new(Lookout, EmptyMutation, EmptySubscription);
+        let ask = async |query: &str, viewer: Viewer| {
+            let response = schema.execute(with_viewer(Request::new(query), viewer, info())).await;
+            code(response, query)
+        };
+        let stranger = Viewer::SignedIn {
+            user_id: UserId::from_uuid(Uuid::from_u128(2)),
+            role: Role::Customer,
+            session_id: SessionId::from_uuid(Uuid::nil()),
+        };
+        assert_eq!(ask("{ user { email } }", stranger).await, "FORBIDDEN");
+        assert_eq!(ask("{ user { email } }", Viewer::Anonymous).await, "UNAUTHENTICATED");
+        assert_eq!(ask("{ user { email preferences { promotions } } }", viewer(Some(Role::Customer))).await, "-");
+        assert_eq!(ask("{ user { email } }", viewer(Some(Role::Staff))).await, "-");
+        assert_eq!(ask("{ signedIn { email } }", Viewer::Anonymous).await, "-");
+    }
 }

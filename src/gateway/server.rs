@@ -22,9 +22,9 @@ use uuid::Uuid;
 use super::drain::Drain;
 use super::graphiql;
 use super::http::{RequestId, Transport, error_response, graphql, preflight};
-use super::error_codes::Code;
 use super::request_errors::RequestError;
 use super::service::GraphqlService;
+use super::top_level_errors::Code;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Within this time the head of a request must have come.

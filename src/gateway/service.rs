@@ -13,6 +13,7 @@ use super::context::{RequestInfo, Viewer};
 use super::documents::{Document, DocumentCache, OperationFacts};
 use super::request_errors::{RequestError, complete_errors, is_request_error};
 use super::settings::HttpSettings;
+use super::top_level_errors::refine_value_errors;
 
 /// Adds to a request what its resolvers need besides the viewer and the request's info: loaders of its own.
 pub type PrepareRequest = Arc<dyn Fn(Request, Viewer) -> Request + Send + Sync>;
@@ -107,13 +108,13 @@ impl GraphqlService {
     pub async fn execute(&self, parsed: ParsedRequest, viewer: Viewer, info: &RequestInfo) -> Response {
         debug_assert_ne!(parsed.facts.kind, OperationType::Subscription);
         let (document, was_cached) = (Arc::clone(&parsed.document), parsed.was_cached);
-        let text = if was_cached { String::new() } else { parsed.parameters.query.clone() };
-        let execution = self.executor.execute(self.request(parsed, viewer, info));
-        match timeout(self.settings.request_timeout, execution).await {
+        let (request, text) = self.request(parsed, viewer, info);
+        match timeout(self.settings.request_timeout, self.executor.execute(request)).await {
             Ok(mut response) => {
                 if !was_cached && !is_request_error(&response) {
                     self.documents.keep(&text, document);
                 }
+                refine_value_errors(&mut response, &text);
                 (self.finish)(&mut response, info);
                 response
             }
@@ -126,22 +127,28 @@ impl GraphqlService {
 
     /// Starts a subscription. Its responses still have to be given to [`Self::finish`].
     pub fn subscribe(&self, parsed: ParsedRequest, viewer: Viewer, info: &RequestInfo) -> BoxStream<'static, Response> {
-        self.executor.execute_stream(self.request(parsed, viewer, info)).boxed()
+        let (request, text) = self.request(parsed, viewer, info);
+        let refined = move |mut response: Response| {
+            refine_value_errors(&mut response, &text);
+            response
+        };
+        self.executor.execute_stream(request).map(refined).boxed()
     }
 
     pub fn finish(&self, response: &mut Response, info: &RequestInfo) {
         (self.finish)(response, info);
     }
 
-    fn request(&self, parsed: ParsedRequest, viewer: Viewer, info: &RequestInfo) -> Request {
+    /// The request with its text, which execution does not need: it has the parsed document.
+    fn request(&self, parsed: ParsedRequest, viewer: Viewer, info: &RequestInfo) -> (Request, String) {
         let Parameters { query, operation_name, variables, extensions } = parsed.parameters;
-        let mut request = Request::new(query).variables(variables).data(viewer).data(info.clone());
+        let mut request = Request::new(String::new()).variables(variables).data(viewer).data(info.clone());
         request.operation_name = operation_name;
         request.extensions.0 = extensions;
         request.set_parsed_query(parsed.document.tree());
         if !self.settings.introspection {
             request = request.disable_introspection();
         }
-        (self.prepare)(request, viewer)
+        ((self.prepare)(request, viewer), query)
     }
 }

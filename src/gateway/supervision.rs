@@ -51,13 +51,12 @@ pub struct ActorStatus {
 
 impl From<ActorStatusView> for ActorStatus {
     fn from(view: ActorStatusView) -> Self {
-        let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         Self {
             name: view.name,
             state: view.state.into(),
-            restarts: count(view.restarts),
+            restarts: i32::try_from(view.restarts).unwrap_or(i32::MAX),
             last_panic: view.last_panic,
-            mailbox_depth: count(view.mailbox_depth),
+            mailbox_depth: i32::try_from(view.mailbox_depth).unwrap_or(i32::MAX),
             handled: view.handled.into(),
             children: view.children.into_iter().map(Self::from).collect(),
         }
@@ -121,7 +120,7 @@ mod tests {
             ActorStatusView {
                 name: "all".into(),
                 state: ActorStateView::Running,
-                restarts: u32::try_from(*self.0.borrow()).unwrap(),
+                restarts: *self.0.borrow(),
                 last_panic: None,
                 mailbox_depth: 0,
                 handled: 0,

@@ -21,9 +21,9 @@ use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::http::{Transport, credential, error_response, request_info};
-use super::error_codes::Code;
 use super::request_errors::RequestError;
 use super::settings::HttpSettings;
+use super::top_level_errors::Code;
 use protocol::{Close, SUBPROTOCOL};
 use socket::Socket;
 

@@ -80,8 +80,7 @@ async fn of_two_racing_refreshes_one_wins_and_its_line_lives() {
     let app = spawn_app().await;
     for _ in 0..20 {
         let customer = app.sign_up().await;
-        let (one, other) =
-            tokio::join!(refresh(&app, &customer.refresh_token), refresh(&app, &customer.refresh_token));
+        let (one, other) = tokio::join!(refresh(&app, &customer.refresh_token), refresh(&app, &customer.refresh_token));
         let winners: Vec<_> = [&one, &other].into_iter().filter(|answer| answer["session"].is_object()).collect();
         assert_eq!(winners.len(), 1, "{one} {other}");
         let next = refresh(&app, winners[0]["session"]["refreshToken"].as_str().unwrap()).await;
@@ -95,7 +94,8 @@ async fn sign_out_ends_one_session_or_all_of_them() {
     let first = app.sign_up().await;
     let second = app.sign_in(&first.email, PASSWORD).await;
     let third = app.sign_in(&first.email, PASSWORD).await;
-    let sign_out = "mutation($token: String!, $everywhere: Boolean) { signOut(refreshToken: $token, everywhere: $everywhere) {
+    let sign_out =
+        "mutation($token: String!, $everywhere: Boolean) { signOut(refreshToken: $token, everywhere: $everywhere) {
         signedOut userErrors { code } } }";
     let one = json!({ "token": first.refresh_token, "everywhere": false });
     assert_eq!(app.query(Some(&first.token), sign_out, one).await["signOut"]["signedOut"], true);
@@ -156,5 +156,8 @@ async fn sign_ins_are_limited_per_account_with_a_retry_hint() {
         }
         codes.push(error["code"].as_str().unwrap().to_owned());
     }
-    assert_eq!(codes, ["INVALID_CREDENTIALS", "INVALID_CREDENTIALS", "INVALID_CREDENTIALS", "RATE_LIMITED", "RATE_LIMITED"]);
+    assert_eq!(
+        codes,
+        ["INVALID_CREDENTIALS", "INVALID_CREDENTIALS", "INVALID_CREDENTIALS", "RATE_LIMITED", "RATE_LIMITED"]
+    );
 }

@@ -5,8 +5,16 @@ use serde_json::{Value, json};
 use crate::support::client::unique;
 use crate::support::{Account, TestApp, spawn_app};
 
-async fn create(app: &TestApp, staff: &Account, name: &str, category: &str, minor_units: i64, available: i64) -> String {
-    let create = "mutation($input: ProductCreateInput!) { productCreate(input: $input) { product { id } userErrors { code } } }";
+async fn create(
+    app: &TestApp,
+    staff: &Account,
+    name: &str,
+    category: &str,
+    minor_units: i64,
+    available: i64,
+) -> String {
+    let create =
+        "mutation($input: ProductCreateInput!) { productCreate(input: $input) { product { id } userErrors { code } } }";
     let input = json!({ "sku": unique("SKU"), "name": name, "description": "A thing.", "category": category,
         "price": { "minorUnits": minor_units, "currency": "EUR" }, "available": available });
     let data = app.query(Some(&staff.token), create, json!({ "input": input })).await;
@@ -80,7 +88,8 @@ async fn edits_are_guarded_by_their_version_and_stock_does_not_count() {
     let app = spawn_app().await;
     let staff = app.staff().await;
     let id = create(&app, &staff, "Lamp", "Lighting", 100, 5).await;
-    let adjust = "mutation($id: ID!, $delta: Int!, $key: String) { stockAdjust(productId: $id, delta: $delta, reason: \"count\",
+    let adjust =
+        "mutation($id: ID!, $delta: Int!, $key: String) { stockAdjust(productId: $id, delta: $delta, reason: \"count\",
         idempotencyKey: $key) { product { available version } userErrors { code field } } }";
     let adjusted = app.query(Some(&staff.token), adjust, json!({ "id": id, "delta": 3, "key": "k1" })).await;
     assert_eq!(adjusted["stockAdjust"]["product"], json!({ "available": 8, "version": 1 }));
@@ -110,7 +119,8 @@ async fn a_list_of_orders_reads_its_products_and_customers_in_batches() {
     for n in 0..5 {
         app.place(&customer, &format!("list-{n}"), &[(&product, 1)], 10_000).await;
     }
-    let list = "{ orders(first: 3) { totalCount edges { cursor node { number customer { name } lines { product { name } } } }
+    let list =
+        "{ orders(first: 3) { totalCount edges { cursor node { number customer { name } lines { product { name } } } }
         pageInfo { hasNextPage } } }";
     let orders = app.query(Some(&staff.token), list, json!({})).await["orders"].take();
     assert_eq!((&orders["totalCount"], &orders["pageInfo"]["hasNextPage"]), (&json!(5), &json!(true)));

@@ -61,7 +61,8 @@ async fn two_line_orders_in_opposite_order_with_cancels_in_between_keep_the_book
             Some((n, order))
         }
     };
-    let orders: Vec<_> = stream::iter(0..300).map(place).buffer_unordered(100).filter_map(async |kept| kept).collect().await;
+    let orders: Vec<_> =
+        stream::iter(0..300).map(place).buffer_unordered(100).filter_map(async |kept| kept).collect().await;
     let confirmed = orders.iter().filter(|(_, order)| order["order"]["status"] == "CONFIRMED");
     let (mut of_left, mut of_right) = (0, 0);
     for (n, _) in confirmed {

@@ -161,7 +161,9 @@ async fn staff_ship_and_deliver_in_this_order_only() {
     let customer = app.sign_up().await;
     let placed = app.place(&customer, "go", &[(&product, 1)], 10_000).await;
     let id = json!({ "id": placed["order"]["id"] });
-    let step = |name: &str| format!("mutation($id: ID!) {{ {name}(id: $id, note: \"n\") {{ order {{ status }} userErrors {{ code }} }} }}");
+    let step = |name: &str| {
+        format!("mutation($id: ID!) {{ {name}(id: $id, note: \"n\") {{ order {{ status }} userErrors {{ code }} }} }}")
+    };
 
     let refused = app.answer(Some(&customer.token), &step("orderShip"), id.clone()).await;
     assert_eq!(refused["errors"][0]["extensions"]["code"], "FORBIDDEN", "{refused}");

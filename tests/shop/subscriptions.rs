@@ -161,7 +161,8 @@ async fn supervision_is_pushed_to_staff() {
     assert_eq!(app.http.post(fault).send().await.unwrap().status(), 202);
     loop {
         let status = socket.data_of(&tree).await["supervisionChanged"].take();
-        let products = status["children"].as_array().unwrap().iter().find(|child| child["name"] == "products").unwrap().clone();
+        let products =
+            status["children"].as_array().unwrap().iter().find(|child| child["name"] == "products").unwrap().clone();
         if products["restarts"] == 1 && products["state"] == "RUNNING" {
             assert!(products["lastPanic"].as_str().unwrap().contains("injected fault"));
             break;

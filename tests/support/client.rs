@@ -44,8 +44,7 @@ impl Client {
 
     /// The whole answer, whatever it says; `Err` when the server could not be reached or broke off.
     pub async fn try_query(&self, token: Option<&str>, query: &str, variables: Value) -> reqwest::Result<Value> {
-        let mut request =
-            self.http.post(self.url("/graphql")).json(&json!({ "query": query, "variables": variables }));
+        let mut request = self.http.post(self.url("/graphql")).json(&json!({ "query": query, "variables": variables }));
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
@@ -128,8 +127,7 @@ impl Client {
 
     /// What is in stock of a product.
     pub async fn available(&self, id: &str) -> i64 {
-        let data =
-            self.query(None, "query($id: ID!) { product(id: $id) { available } }", json!({ "id": id })).await;
+        let data = self.query(None, "query($id: ID!) { product(id: $id) { available } }", json!({ "id": id })).await;
         data["product"]["available"].as_i64().unwrap_or_else(|| panic!("no product {id}"))
     }
 }

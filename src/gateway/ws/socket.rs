@@ -17,11 +17,11 @@ use super::protocol::{self, ClientMessage, Close};
 use crate::actors::clock;
 use crate::gateway::auth::{AuthError, Credential, VerifiedToken};
 use crate::gateway::context::{RequestInfo, Viewer};
-use crate::gateway::error_codes::Code;
 use crate::gateway::request_errors::RequestError;
 use crate::gateway::server::new_request_id;
 use crate::gateway::service::{GraphqlService, Parameters};
 use crate::gateway::settings::HttpSettings;
+use crate::gateway::top_level_errors::Code;
 
 /// How long a client has to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -52,8 +52,10 @@ impl Code {
 /// What a client is told of a fault of the program.
 pub const INTERNAL_MESSAGE: &str = "something went wrong on our side";
 
-/// How async-graphql words a value that does not fit its argument.
-const VALUE_ERROR: &str = "Invalid value for argument ";
+/// How async-graphql words a value that does not fit its argument; its place is the argument's name.
+const ARGUMENT_ERROR: &str = "Invalid value for argument ";
+/// The same, found while costs are counted; its place is the field.
+const COST_ERROR: &str = "Failed to parse ";
 
 /// The code of an error that async-graphql made itself. Its errors have no kind, only their place and their words:
 /// those with a path come from reading arguments while resolving, those without from parsing and validation.
@@ -108,46 +110,59 @@ fn is_undefined_variable(message: &str) -> bool {
 /// async-graphql reports in the same words. To be called before [`finish_response`], with the request's query; without
 /// it every wrong value counts as a literal.
 pub fn refine_value_errors(response: &mut Response, query: &str) {
-    for error in &mut response.errors {
-        let is_value_error = error.path.is_empty() && error.message.starts_with(VALUE_ERROR);
-        if is_value_error && error.locations.first().is_some_and(|at| argument_uses_variable(query, at.line, at.column))
-        {
+    for error in response.errors.iter_mut().filter(|error| error.path.is_empty()) {
+        let Some(text) = error.locations.first().and_then(|at| text_from(query, at.line, at.column)) else { continue };
+        let value = if error.message.starts_with(ARGUMENT_ERROR) {
+            text.split_once(':').map(|(_, value)| first_value(value))
+        } else if error.message.starts_with(COST_ERROR) {
+            text.find('(').map(|at| first_value(&text[at..]))
+        } else {
+            None
+        };
+        if value.is_some_and(|value| outside_strings(value).any(|(_, symbol)| symbol == '$')) {
             set_code(error, Code::BadUserInput);
         }
     }
 }
 
-/// Whether the value of the argument whose name stands at this place has a variable in it.
-fn argument_uses_variable(query: &str, line: usize, column: usize) -> bool {
-    let Some(text) = query.lines().nth(line.saturating_sub(1)) else { return false };
-    let line_start = text.as_ptr() as usize - query.as_ptr() as usize;
-    let in_line: usize = text.chars().take(column.saturating_sub(1)).map(char::len_utf8).sum();
-    let Some((_, value)) = query[line_start + in_line..].split_once(':') else { return false };
+/// The query from a place on; lines and columns count from 1, columns in characters.
+fn text_from(query: &str, line: usize, column: usize) -> Option<&str> {
+    let line: usize = query.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
+    let text = query.get(line..)?;
+    let column: usize = text.chars().take(column.checked_sub(1)?).map(char::len_utf8).sum();
+    text.get(column..)
+}
+
+/// The value with which the text starts: a word, a string, or everything up to the bracket that closes its first one.
+fn first_value(text: &str) -> &str {
+    let text = text.trim_start();
     let mut depth = 0usize;
-    let mut in_string = false;
-    let mut escaped = false;
-    let mut started = false;
-    for symbol in value.chars() {
-        if in_string {
-            in_string = escaped || symbol != '"';
-            escaped = !escaped && symbol == '\\';
-            continue;
-        }
+    for (at, symbol) in outside_strings(text) {
         match symbol {
-            '$' => return true,
-            '"' => in_string = true,
-            '{' | '[' => depth += 1,
-            '}' | ']' if depth > 0 => depth -= 1,
-            ')' | '}' | ']' => return false,
-            _ if depth == 0 && started && (symbol.is_whitespace() || symbol == ',') => return false,
+            '{' | '[' | '(' => depth += 1,
+            '}' | ']' | ')' if depth <= 1 => return &text[..at],
+            '}' | ']' | ')' => depth -= 1,
+            _ if depth == 0 && (symbol.is_whitespace() || symbol == ',') => return &text[..at],
             _ => {}
         }
-        started |= !symbol.is_whitespace();
-        if started && depth == 0 && matches!(symbol, '}' | ']') {
-            return false;
-        }
     }
-    false
+    text
+}
+
+/// The characters of a text that are not inside a string.
+fn outside_strings(text: &str) -> impl Iterator<Item = (usize, char)> {
+    let mut in_string = false;
+    let mut escaped = false;
+    text.char_indices().filter(move |(_, symbol)| {
+        let was_in_string = in_string;
+        if in_string {
+            in_string = escaped || *symbol != '"';
+            escaped = !escaped && *symbol == '\\';
+        } else {
+            in_string = *symbol == '"';
+        }
+        !was_in_string && !in_string
+    })
 }
 
 fn set_code(error: &mut ServerError, code: Code) {
@@ -193,19 +208,32 @@ mod tests {
 
     #[test]
     fn a_value_is_told_by_where_it_came_from() {
+        let is_variable = |query: &str, message: &str, line, column| {
+            let at = async_graphql::Pos { line, column };
+            let mut response = Response::from_errors(vec![ServerError::new(message, Some(at))]);
+            refine_value_errors(&mut response, query);
+            response.errors[0].extensions.is_some()
+        };
         let query =
-            "query($n: Int) {\n  é: products(first: $n, where: {search: \"$\", category: [\"a\"]}) { totalCount }\n}";
+            "query($n: Int) {\n  é: products(first: $n, where: {search: \"$\\\"$\", category: [\"a\"]}) { id }\n}";
         let column = |needle: &str| {
             let line = query.lines().nth(1).unwrap();
             line[..line.find(needle).unwrap()].chars().count() + 1
         };
-        assert!(argument_uses_variable(query, 2, column("first")));
-        assert!(!argument_uses_variable(query, 2, column("where")));
-        assert!(argument_uses_variable("{a(x: {y: [1, $z]})}", 1, 4));
-        assert!(!argument_uses_variable("{a(x: 1, y: $z)}", 1, 4));
-        assert!(!argument_uses_variable("{a(x: {b: 1} y: $z)}", 1, 4));
-        assert!(!argument_uses_variable("{a(x: 1) b(y: $z)}", 1, 4));
-        assert!(!argument_uses_variable("{a}", 9, 9));
+        assert!(is_variable(query, ARGUMENT_ERROR, 2, column("first")));
+        assert!(!is_variable(query, ARGUMENT_ERROR, 2, column("where")));
+        assert!(is_variable(query, COST_ERROR, 2, column("products")));
+        assert!(!is_variable(query, "Unknown field", 2, column("first")));
+        for (query, expected) in [
+            ("{a(x: {y: [1, $z]})}", true),
+            ("{a(x: 1, y: $z)}", false),
+            ("{a(x: {b: 1} y: $z)}", false),
+            ("{a(x: 1) b(y: $z)}", false),
+            ("{a(x:\n $z)}", true),
+        ] {
+            assert_eq!(is_variable(query, ARGUMENT_ERROR, 1, 4), expected, "{query}");
+        }
+        assert!(!is_variable("{a}", ARGUMENT_ERROR, 9, 9));
     }
 
     #[test]

@@ -1,0 +1,7 @@
+//! The gateway's transports over real sockets, in front of a small schema: GraphQL over HTTP, graphql-transport-ws,
+//! authentication, and the admin listener.
+
+mod admin;
+mod harness;
+mod http;
+mod socket;

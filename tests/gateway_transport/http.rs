@@ -13,6 +13,9 @@ use crate::harness::{Server, eventually, session};
 const JSON: &str = "application/json";
 const NEWER: &str = "application/graphql-response+json";
 
+/// A request and the status that refuses it.
+type Refused<'a> = (Method, &'a [(&'a str, &'a str)], &'a [u8], u16);
+
 struct Answer {
     status: u16,
     headers: HeaderMap,
@@ -130,7 +133,7 @@ async fn what_is_no_graphql_request_is_never_executed() {
     let form = "application/x-www-form-urlencoded";
     let large = format!(r#"{{"query":"mutation {{ bump }} # {}"}}"#, "x".repeat(1_000));
     let deep = format!(r#"{{"query":"mutation {{ bump }}","variables":{{"x":{}}}}}"#, "[".repeat(300));
-    let cases: &[(Method, &[(&str, &str)], &[u8], u16)] = &[
+    let cases: &[Refused] = &[
         (Method::POST, &[], bump.as_bytes(), 415),
         (Method::POST, &[("content-type", "text/plain")], bump.as_bytes(), 415),
         (Method::POST, &[("content-type", "application/graphql")], b"mutation { bump }", 415),

@@ -5,9 +5,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use async_graphql::Name;
-use async_graphql::Positioned;
 use async_graphql::parser::types::{ExecutableDocument, FragmentDefinition, OperationType, Selection, SelectionSet};
+use async_graphql::{Name, Positioned, Value, Variables};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -41,9 +40,17 @@ pub struct OperationFacts {
 }
 
 #[derive(Debug)]
+struct Operation {
+    name: Option<Name>,
+    facts: OperationFacts,
+    /// Variables that are never null and have no default.
+    required_variables: Vec<Name>,
+}
+
+#[derive(Debug)]
 pub struct Document {
     parsed: ExecutableDocument,
-    operations: Vec<(Option<Name>, OperationFacts)>,
+    operations: Vec<Operation>,
 }
 
 impl Document {
@@ -63,7 +70,17 @@ impl Document {
             within(size.fields, limits.max_root_fields, "root fields")?;
             let kind = operation.node.ty;
             let ignores_token = kind == OperationType::Mutation && only_token_free(selections, &parsed.fragments, 0);
-            operations.push((name.cloned(), OperationFacts { kind, ignores_token }));
+            let required = operation
+                .node
+                .variable_definitions
+                .iter()
+                .map(|definition| &definition.node)
+                .filter(|definition| !definition.var_type.node.nullable && definition.default_value.is_none());
+            operations.push(Operation {
+                name: name.cloned(),
+                facts: OperationFacts { kind, ignores_token },
+                required_variables: required.map(|definition| definition.name.node.clone()).collect(),
+            });
         }
         for fragment in parsed.fragments.values() {
             let expanded = sizes.of(&fragment.node.selection_set.node)?.expanded;
@@ -77,18 +94,29 @@ impl Document {
         self.parsed.clone()
     }
 
-    /// The operation that a request means.
-    pub fn operation(&self, name: Option<&str>) -> Result<OperationFacts, RequestError> {
-        let found = match name {
+    /// The operation that a request means. Refused without its required variables: the executor would miss one only
+    /// when it comes to the field that wants it, with other fields executed already.
+    pub fn operation(&self, name: Option<&str>, variables: &Variables) -> Result<OperationFacts, RequestError> {
+        let operation = match name {
             Some(wanted) => self
                 .operations
                 .iter()
-                .find(|(name, _)| name.as_deref() == Some(wanted))
-                .ok_or_else(|| RequestError::bad_input("operationName names no operation of the document")),
-            None if self.operations.len() == 1 => Ok(&self.operations[0]),
-            None => Err(RequestError::bad_input("the document has several operations: operationName must name one")),
+                .find(|operation| operation.name.as_deref() == Some(wanted))
+                .ok_or_else(|| RequestError::bad_input("operationName names no operation of the document"))?,
+            None if self.operations.len() == 1 => &self.operations[0],
+            None => {
+                let message = "the document has several operations: operationName must name one";
+                return Err(RequestError::bad_input(message));
+            }
         };
-        found.map(|(_, facts)| *facts)
+        for required in &operation.required_variables {
+            if matches!(variables.get(required), None | Some(Value::Null)) {
+                return Err(RequestError::bad_input(format!(
+                    "the variable ${required} needs a value that is not null"
+                )));
+            }
+        }
+        Ok(operation.facts)
     }
 }
 
@@ -221,19 +249,28 @@ mod tests {
             ("{ __typename }", false),
         ];
         for (text, expected) in cases {
-            assert_eq!(parse(text).unwrap().operation(None).unwrap().ignores_token, expected, "{text}");
+            assert_eq!(
+                parse(text).unwrap().operation(None, &Variables::default()).unwrap().ignores_token,
+                expected,
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn the_operation_is_picked_by_name() {
         let document = parse("query A { a } mutation B { b }").unwrap();
-        assert_eq!(document.operation(Some("A")).unwrap().kind, OperationType::Query);
-        assert_eq!(document.operation(Some("B")).unwrap().kind, OperationType::Mutation);
-        assert!(document.operation(Some("C")).is_err());
-        assert!(document.operation(None).is_err());
-        assert!(parse("{ a }").unwrap().operation(Some("A")).is_err());
-        assert_eq!(parse("query A { a }").unwrap().operation(None).unwrap().kind, OperationType::Query);
+        assert_eq!(document.operation(Some("A"), &Variables::default()).unwrap().kind, OperationType::Query);
+        assert_eq!(document.operation(Some("B"), &Variables::default()).unwrap().kind, OperationType::Mutation);
+        assert!(document.operation(Some("C"), &Variables::default()).is_err());
+        assert!(document.operation(None, &Variables::default()).is_err());
+        assert!(parse("{ a }").unwrap().operation(Some("A"), &Variables::default()).is_err());
+        assert!(parse("query($a: Int!) { a }").unwrap().operation(None, &Variables::default()).is_err());
+        assert!(parse("query($a: Int! = 1, $b: Int) { a }").unwrap().operation(None, &Variables::default()).is_ok());
+        assert_eq!(
+            parse("query A { a }").unwrap().operation(None, &Variables::default()).unwrap().kind,
+            OperationType::Query
+        );
     }
 
     #[test]

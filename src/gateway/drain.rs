@@ -19,7 +19,6 @@ pub struct Drain {
 pub struct Active(Arc<Drain>);
 
 impl Drain {
-    #[expect(clippy::new_ret_no_self, reason = "it is only useful shared")]
     pub fn new() -> Arc<Self> {
         Arc::new(Self { draining: watch::Sender::new(false), active: AtomicUsize::new(0), idle: Notify::new() })
     }

@@ -52,7 +52,7 @@ const MAX_USER_AGENT_CHARS: usize = 200;
 struct Refusal {
     status: StatusCode,
     error: RequestError,
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<(&'static str, &'static str)>,
 }
 
 impl Refusal {
@@ -69,7 +69,7 @@ impl Refusal {
     }
 
     fn method_not_allowed(allowed: &'static str, message: &'static str) -> Self {
-        let header = Some((header::ALLOW, HeaderValue::from_static(allowed)));
+        let header = Some(("allow", allowed));
         Self { header, ..Self::with_status(StatusCode::METHOD_NOT_ALLOWED, message) }
     }
 
@@ -82,8 +82,8 @@ impl Refusal {
             Code::Timeout => StatusCode::GATEWAY_TIMEOUT,
             _ => media_type.request_error_status(),
         };
-        let header = (status == StatusCode::UNAUTHORIZED)
-            .then(|| (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\"")));
+        let header =
+            (status == StatusCode::UNAUTHORIZED).then_some(("www-authenticate", "Bearer error=\"invalid_token\""));
         Self { status, error, header }
     }
 }

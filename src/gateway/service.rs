@@ -92,7 +92,7 @@ impl GraphqlService {
     /// Checks the limits, parses, and finds the operation that is meant.
     pub fn parse(&self, parameters: Parameters) -> Result<ParsedRequest, RequestError> {
         let (document, was_cached) = self.documents.get(&parameters.query)?;
-        let facts = document.operation(parameters.operation_name.as_deref())?;
+        let facts = document.operation(parameters.operation_name.as_deref(), &parameters.variables)?;
         Ok(ParsedRequest { facts, parameters, document, was_cached })
     }
 

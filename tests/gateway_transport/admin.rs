@@ -1,0 +1,110 @@
+//! The admin listener.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use reqwest::{Client, Method};
+use serde_json::Value;
+use souk::gateway::admin::{AdminServer, FaultKind, FaultSwitch, Health, Phase, Probe};
+
+fn start(health: &Health, faults: Option<FaultSwitch>) -> AdminServer {
+    let registry = prometheus::Registry::new();
+    let counter = prometheus::IntCounter::new("souk_things_total", "Things.").unwrap();
+    registry.register(Box::new(counter)).unwrap();
+    AdminServer::start(SocketAddr::from(([127, 0, 0, 1], 0)), health.clone(), registry, faults).unwrap()
+}
+
+async fn ask(server: &AdminServer, method: Method, path: &str) -> (u16, String) {
+    let url = format!("http://{}{path}", server.address());
+    let answer = Client::new().request(method, url).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[actix_web::test]
+async fn readiness_tells_the_phase_and_each_dependency() {
+    let health = Health::default();
+    let (store_up, broker_up) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
+    for (name, required, up) in [("store.orders", true, &store_up), ("kafka", false, &broker_up)] {
+        let up = Arc::clone(up);
+        let check = Arc::new(move || {
+            let up = up.load(Ordering::SeqCst);
+            Box::pin(async move { up }) as futures_util::future::BoxFuture<'static, bool>
+        });
+        health.add_probe(Probe { name: name.into(), required, check });
+    }
+    let server = start(&health, None);
+    let ready = async || {
+        let (status, text) = ask(&server, Method::GET, "/health/ready").await;
+        let report: Value = serde_json::from_str(&text).unwrap();
+        (status, report["status"].as_str().unwrap().to_owned(), report)
+    };
+    assert_eq!(ask(&server, Method::GET, "/health/live").await.0, 200);
+    assert_eq!(ready().await.1, "starting");
+    assert_eq!(ready().await.0, 503);
+    health.set_phase(Phase::Ready);
+    let (status, text, report) = ready().await;
+    assert_eq!((status, &*text), (200, "ready"));
+    assert_eq!(report["dependencies"]["store.orders"]["state"], "up");
+    assert!(report["dependencies"]["kafka"]["latencyMs"].is_number());
+    broker_up.store(false, Ordering::SeqCst);
+    let (status, text, report) = ready().await;
+    assert_eq!((status, &*text, &report["dependencies"]["kafka"]["state"]), (200, "degraded", &Value::from("down")));
+    store_up.store(false, Ordering::SeqCst);
+    assert_eq!((ready().await.0, ready().await.1), (503, "unavailable".into()));
+    health.set_phase(Phase::Draining);
+    assert_eq!((ready().await.0, ready().await.1), (503, "draining".into()));
+    health.set_phase(Phase::Escalated);
+    health.set_phase(Phase::Draining);
+    assert_eq!((ready().await.0, ready().await.1), (503, "escalated".into()));
+    assert_eq!(ask(&server, Method::GET, "/health/live").await.0, 200);
+}
+
+#[actix_web::test]
+async fn faults_are_queued_only_where_they_are_enabled() {
+    let health = Health::default();
+    let without = start(&health, None);
+    for method in [Method::POST, Method::GET] {
+        assert_eq!(ask(&without, method, "/faults/orders/panic").await.0, 404);
+    }
+    let queued = Arc::new(Mutex::new(Vec::new()));
+    let switch: FaultSwitch = {
+        let queued = Arc::clone(&queued);
+        Arc::new(move |actor: &str, kind| {
+            let known = ["orders", "orders.writer"].contains(&actor);
+            if known {
+                queued.lock().unwrap().push((actor.to_owned(), kind));
+            }
+            known
+        })
+    };
+    let with = start(&health, Some(switch));
+    let cases = [
+        (Method::POST, "/faults/orders/panic", 202),
+        (Method::POST, "/faults/orders.writer/freeze", 202),
+        (Method::POST, "/faults/orders/fail-start", 202),
+        (Method::POST, "/faults/orders/other", 404),
+        (Method::POST, "/faults/nobody/panic", 404),
+        (Method::GET, "/faults/orders/panic", 405),
+        (Method::PUT, "/faults/orders/panic", 405),
+        (Method::POST, "/faults/orders", 404),
+    ];
+    for (method, path, status) in cases {
+        assert_eq!(ask(&with, method, path).await.0, status, "{path}");
+    }
+    let expected =
+        [("orders", FaultKind::Panic), ("orders.writer", FaultKind::Freeze), ("orders", FaultKind::FailStart)];
+    assert_eq!(*queued.lock().unwrap(), expected.map(|(actor, kind)| (actor.to_owned(), kind)));
+}
+
+#[actix_web::test]
+async fn metrics_are_shown_and_other_methods_refused() {
+    let server = start(&Health::default(), None);
+    let (status, text) = ask(&server, Method::GET, "/metrics").await;
+    assert_eq!(status, 200);
+    assert!(text.contains("souk_things_total 0"), "{text}");
+    for path in ["/metrics", "/health/live", "/health/ready"] {
+        assert_eq!(ask(&server, Method::POST, path).await.0, 405, "{path}");
+    }
+    assert_eq!(ask(&server, Method::GET, "/none").await.0, 404);
+}

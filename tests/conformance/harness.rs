@@ -1,0 +1,222 @@
+//! Opens a fresh store of each adapter for a case, and makes the data that cases need.
+
+use std::any::Any;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use souk::domain::events::{PendingEvent, Topic, event_type, source};
+use souk::domain::ids::{OrderId, ProductId, SessionId, TypedId, UserId};
+use souk::domain::money::Money;
+use souk::domain::orders::{InputDigest, NewOrder, Order, OrderLine, order_number};
+use souk::domain::products::{NewProduct, Product};
+use souk::domain::text::Email;
+use souk::domain::time::Timestamp;
+use souk::domain::users::{PasswordHash, Preferences, Role, User};
+use souk::store::consumption::{Consumption, ConsumptionStore, OffsetMove, StoredRecord};
+use souk::store::outbox::Outbox;
+use souk::store::users::NewUser;
+use uuid::Uuid;
+
+/// A store under test: its port with what every domain's store has besides.
+pub struct Under<P: ?Sized> {
+    pub port: Arc<P>,
+    pub outbox: Arc<dyn Outbox>,
+    pub progress: Arc<dyn ConsumptionStore>,
+    /// Removes the data when the case ends.
+    _data: Box<dyn Any + Send>,
+}
+
+/// Names the cases of a suite and runs them over every adapter: `conformance!(orders: case, case)` opens each store by
+/// the harness function `orders` of the adapter's module.
+macro_rules! conformance {
+    ($open:ident: $($case:ident),+ $(,)?) => {
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$case(crate::harness::sqlite::$open()).await;
+                }
+            )+
+        }
+    };
+}
+
+pub mod sqlite {
+    use std::sync::Arc;
+
+    use souk::store::operations::OperationsStore;
+    use souk::store::orders::OrderStore;
+    use souk::store::products::ProductStore;
+    use souk::store::sqlite::{SqliteOperationsStore, SqliteOrderStore, SqliteProductStore, SqliteUserStore};
+    use souk::store::users::UserStore;
+
+    use super::Under;
+
+    macro_rules! opens {
+        ($name:ident, $port:ty, $store:ty) => {
+            pub fn $name() -> Under<$port> {
+                let folder = tempfile::tempdir().unwrap();
+                let store = Arc::new(<$store>::open(&folder.path().join("store.db")).unwrap().0);
+                Under {
+                    port: store.clone(),
+                    outbox: store.clone(),
+                    progress: store.clone(),
+                    _data: Box::new((store, folder)),
+                }
+            }
+        };
+    }
+    opens!(users, dyn UserStore, SqliteUserStore);
+    opens!(products, dyn ProductStore, SqliteProductStore);
+    opens!(orders, dyn OrderStore, SqliteOrderStore);
+    opens!(operations, dyn OperationsStore, SqliteOperationsStore);
+}
+
+/// A new id of any kind.
+pub fn id<I: TypedId>() -> I {
+    I::from_uuid(Uuid::now_v7())
+}
+
+pub fn at(millis: i64) -> Timestamp {
+    Timestamp(millis)
+}
+
+/// Later than everything that a case writes.
+pub const END: Timestamp = Timestamp(i64::MAX);
+
+pub fn eur(minor_units: i64) -> Money {
+    Money::new(minor_units, "EUR".parse().unwrap())
+}
+
+pub fn user(email: &str, name: &str) -> NewUser {
+    let mut user = User {
+        id: id::<UserId>(),
+        email: Email::parse(email).unwrap(),
+        name: name.into(),
+        role: Role::Customer,
+        email_verified: false,
+        preferences: Preferences::default(),
+        token_epoch: 1,
+        created_at: at(1),
+        updated_at: at(1),
+        event_sequence: 0,
+    };
+    let event = user.event(event_type::USER_SIGNED_UP, false, at(1));
+    NewUser { user, password_hash: PasswordHash(format!("hash of {email}")), event }
+}
+
+pub fn session_id() -> SessionId {
+    id()
+}
+
+pub fn product(sku: &str, available: i32) -> (Product, PendingEvent) {
+    named_product(sku, &format!("Product {sku}"), "Things", "", 100, available)
+}
+
+pub fn named_product(
+    sku: &str,
+    name: &str,
+    category: &str,
+    description: &str,
+    price: i64,
+    available: i32,
+) -> (Product, PendingEvent) {
+    let new = NewProduct {
+        sku: sku.into(),
+        name: name.into(),
+        description: description.into(),
+        category: category.into(),
+        price: eur(price),
+        available,
+    };
+    new.create(id::<ProductId>(), at(1)).unwrap()
+}
+
+pub fn order(customer: UserId, key: &str) -> (Order, PendingEvent) {
+    order_at(customer, key, at(1))
+}
+
+pub fn order_at(customer: UserId, key: &str, at: Timestamp) -> (Order, PendingEvent) {
+    let order_id = id::<OrderId>();
+    let number = order_number(at, order_id.uuid().as_u128() as u64);
+    numbered_order(customer, key, order_id, number, at)
+}
+
+pub fn numbered_order(
+    customer: UserId,
+    key: &str,
+    order_id: OrderId,
+    number: String,
+    at: Timestamp,
+) -> (Order, PendingEvent) {
+    let new = NewOrder {
+        id: order_id,
+        number,
+        customer_id: customer,
+        lines: vec![OrderLine {
+            product_id: id(),
+            sku: "LMP-100".into(),
+            name: "Brass Lamp".into(),
+            category: "Lighting".into(),
+            unit_price: eur(4_990),
+            quantity: 2,
+        }],
+        currency: "EUR".parse().unwrap(),
+        idempotency_key: key.into(),
+        input_digest: InputDigest([7; 32]),
+    };
+    new.place(at).unwrap()
+}
+
+/// An event of an aggregate of its own.
+pub fn event(aggregate: &str, sequence: i64, at: Timestamp) -> PendingEvent {
+    PendingEvent::new(
+        Topic::DeadLetterQueue,
+        source::USERS,
+        event_type::DEAD_LETTER,
+        aggregate.into(),
+        sequence,
+        at,
+        &"body",
+    )
+}
+
+/// A group's step from one offset to another in partition 0 of `order-events`.
+pub fn step(group: &str, from: i64, to: i64) -> Consumption {
+    Consumption {
+        group: group.into(),
+        moves: vec![OffsetMove { topic: Topic::OrderEvents, partition: 0, from, to }],
+        ..Consumption::default()
+    }
+}
+
+pub fn record(partition: i32, offset: i64) -> StoredRecord {
+    StoredRecord {
+        topic: "order-events".into(),
+        partition,
+        offset,
+        key: format!("key {offset}"),
+        headers: vec![("ce_id".into(), format!("id {offset}"))],
+        body: "{\"a\":1}".into(),
+    }
+}
+
+impl<P: ?Sized> Under<P> {
+    /// Everything that is pending, by aggregate and sequence.
+    pub async fn pending(&self) -> Vec<PendingEvent> {
+        self.outbox.pending(END, u32::MAX).await.unwrap()
+    }
+
+    /// The offset of the group of [`step`].
+    pub async fn offset(&self, group: &str) -> Option<i64> {
+        let offsets = self.progress.offsets(group).await.unwrap();
+        assert!(offsets.len() <= 1);
+        offsets.first().map(|offset| offset.next_offset)
+    }
+}
+
+/// Waits for what must happen soon.
+pub async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("{what} did not happen"))
+}

@@ -1,0 +1,17 @@
+//! One suite for each port: every case is named once and runs over every adapter.
+//!
+//! An adapter is plugged in by a module in [`harness`] that opens its stores; what cannot run here is marked ignored
+//! there, never passed in silence.
+
+#[macro_use]
+mod harness;
+
+mod consumption;
+mod inventory;
+mod operations;
+mod orders;
+mod outbox;
+mod products;
+mod search;
+mod sqlite;
+mod users;

@@ -1,0 +1,111 @@
+//! Pending events, over the store of the users.
+
+use souk::domain::page::PageRequest;
+use souk::domain::users::PreferencesEdit;
+use souk::store::users::UserStore;
+
+use crate::harness::{END, Under, at, event, soon, step, user};
+
+type Users = Under<dyn UserStore>;
+
+conformance!(users:
+    what_is_committed_is_handed_over_in_commit_order,
+    the_handover_is_taken_once,
+    clear_forgets_exactly_what_it_names,
+    pending_keeps_the_sequence_of_each_aggregate,
+    pending_leaves_out_what_is_younger,
+    an_event_keeps_its_key_and_headers,
+    after_an_overflow_a_sweep_is_asked_for_and_nothing_is_lost,
+);
+
+async fn what_is_committed_is_handed_over_in_commit_order(users: Users) {
+    let mut committed = users.outbox.committed().unwrap();
+    let mut expected = Vec::new();
+    for n in 0..5 {
+        let new = user(&format!("u{n}@example.com"), "User");
+        expected.push(new.event.id());
+        users.port.insert_user(new.clone()).await.unwrap();
+        let edit = PreferencesEdit { promotions: Some(true), ..PreferencesEdit::default() };
+        users.port.edit_preferences(new.user.id, edit, at(2)).await.unwrap();
+        expected.push(format!("{}-2", new.user.id));
+    }
+    let mut handed = Vec::new();
+    while handed.len() < expected.len() {
+        let events = soon("a commit", committed.recv()).await.unwrap();
+        handed.extend(events.iter().map(|event| event.id()));
+    }
+    assert_eq!(handed, expected);
+}
+
+async fn the_handover_is_taken_once(users: Users) {
+    assert!(users.outbox.committed().is_some());
+    assert!(users.outbox.committed().is_none());
+}
+
+async fn clear_forgets_exactly_what_it_names(users: Users) {
+    let mut ids = Vec::new();
+    for n in 0..4 {
+        let new = user(&format!("u{n}@example.com"), "User");
+        ids.push((new.event.aggregate.clone(), new.event.sequence));
+        users.port.insert_user(new).await.unwrap();
+    }
+    let cleared = vec![ids[0].clone(), ids[2].clone(), ("unknown".into(), 1), (ids[1].0.clone(), 9)];
+    users.outbox.clear(cleared).await.unwrap();
+    let left: Vec<_> = users.pending().await.into_iter().map(|event| (event.aggregate, event.sequence)).collect();
+    assert_eq!(left, [ids[1].clone(), ids[3].clone()]);
+    users.outbox.clear(left).await.unwrap();
+    assert_eq!(users.pending().await, []);
+    assert_eq!(users.port.list_users(None, &PageRequest::first(9)).await.unwrap().total, 4);
+}
+
+async fn pending_keeps_the_sequence_of_each_aggregate(users: Users) {
+    let mut consumption = step("g", 0, 1);
+    consumption.dead_letters = [("a", 2), ("b", 1), ("a", 10), ("b", 2), ("a", 1)]
+        .map(|(aggregate, sequence)| event(aggregate, sequence, at(1)))
+        .into();
+    users.progress.consume(consumption).await.unwrap();
+    let pending = users.outbox.pending(END, 4).await.unwrap();
+    assert_eq!(pending.len(), 4);
+    for aggregate in ["a", "b"] {
+        let sequences: Vec<i64> =
+            pending.iter().filter(|event| event.aggregate == aggregate).map(|event| event.sequence).collect();
+        assert_eq!(sequences, [1, 2, 10][..sequences.len()]);
+    }
+}
+
+async fn pending_leaves_out_what_is_younger(users: Users) {
+    let mut consumption = step("g", 0, 1);
+    consumption.dead_letters = vec![event("a", 1, at(10)), event("b", 1, at(20))];
+    users.progress.consume(consumption).await.unwrap();
+    let pending = users.outbox.pending(at(20), 10).await.unwrap();
+    assert_eq!(pending.iter().map(|event| event.id()).collect::<Vec<_>>(), ["a-1"]);
+}
+
+async fn an_event_keeps_its_key_and_headers(users: Users) {
+    let mut letter = event("a", 1, at(10));
+    letter.key = "another key".into();
+    letter.headers = vec![("traceparent".into(), "00-é\"\\".into()), ("x".into(), String::new())];
+    let mut consumption = step("g", 0, 1);
+    consumption.dead_letters = vec![letter.clone()];
+    users.progress.consume(consumption).await.unwrap();
+    assert_eq!(users.pending().await, [letter]);
+}
+
+async fn after_an_overflow_a_sweep_is_asked_for_and_nothing_is_lost(users: Users) {
+    let mut committed = users.outbox.committed().unwrap();
+    let mut sweep = users.outbox.foreign_writes();
+    const COMMITS: i64 = 600;
+    for offset in 0..COMMITS {
+        let mut consumption = step("g", offset, offset + 1);
+        consumption.dead_letters = vec![event("a", offset + 1, at(1))];
+        users.progress.consume(consumption).await.unwrap();
+    }
+    let mut handed = Vec::new();
+    while let Ok(events) = committed.try_recv() {
+        handed.extend(events.into_iter().map(|event| event.sequence));
+    }
+    assert!((handed.len() as i64) < COMMITS, "the channel is bounded");
+    assert_eq!(handed, (1..=handed.len() as i64).collect::<Vec<_>>(), "what came, came in order");
+    soon("a sweep", sweep.changed()).await.unwrap();
+    assert_eq!(users.pending().await.len() as i64, COMMITS);
+}

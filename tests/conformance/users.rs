@@ -1,0 +1,307 @@
+//! The users store.
+
+use souk::domain::ids::{SessionId, UserId};
+use souk::domain::page::PageRequest;
+use souk::domain::text::Email;
+use souk::domain::time::Timestamp;
+use souk::domain::users::{PreferencesEdit, RefreshVerdict, Role, Session, TokenHash};
+use souk::store::StoreError;
+use souk::store::users::{Exchanged, InsertUser, NewSession, StoredSigningKey, UserStore};
+
+use crate::harness::{Under, at, id, session_id, user};
+
+type Users = Under<dyn UserStore>;
+
+conformance!(users:
+    a_saved_user_is_found_by_id_and_by_address,
+    unknown_users_are_absent,
+    an_address_belongs_to_one_user_whatever_its_case,
+    of_simultaneous_sign_ups_with_one_address_one_wins,
+    a_user_is_saved_with_its_event_or_not_at_all,
+    preferences_change_and_are_announced,
+    a_role_change_voids_tokens_once,
+    lists_are_newest_first_and_stable_while_users_come,
+    a_search_finds_beginnings_of_words,
+    a_broken_cursor_is_refused,
+    admins_are_no_shoppers,
+    a_refresh_token_is_exchanged_once,
+    of_simultaneous_exchanges_one_wins_and_its_line_lives,
+    a_token_shown_again_later_ends_its_session,
+    a_token_whose_successor_was_used_ends_its_session,
+    sign_out_ends_the_session_of_the_token_only_for_its_user,
+    sign_out_everywhere_ends_all_and_raises_the_epoch,
+    expired_sessions_are_ended_and_purged,
+    the_first_signing_key_stays,
+);
+
+async fn insert(users: &Users, email: &str, name: &str) -> UserId {
+    let new = user(email, name);
+    let id = new.user.id;
+    assert_eq!(users.port.insert_user(new).await.unwrap(), InsertUser::Inserted);
+    id
+}
+
+fn token(n: u8) -> TokenHash {
+    TokenHash([n; 32])
+}
+
+async fn sign_in(users: &Users, user_id: UserId, first: TokenHash, expires_at: Timestamp) -> SessionId {
+    let session = Session {
+        id: session_id(),
+        user_id,
+        user_agent: Some("a browser".into()),
+        created_at: at(0),
+        last_used_at: at(0),
+        expires_at,
+        revoked_at: None,
+    };
+    let session_id = session.id;
+    users.port.insert_session(NewSession { session, token: first }).await.unwrap();
+    session_id
+}
+
+async fn ended(users: &Users, session: SessionId, now: Timestamp) -> bool {
+    users.port.session_state(session, now).await.unwrap().unwrap().ended
+}
+
+async fn a_saved_user_is_found_by_id_and_by_address(users: Users) {
+    let new = user("Ada@Example.com", "Ada Lovelace");
+    users.port.insert_user(new.clone()).await.unwrap();
+    assert_eq!(users.port.users(&[new.user.id]).await.unwrap(), [new.user.clone()]);
+    let email = Email::parse("aDA@eXAMPLE.COM").unwrap();
+    let (found, hash) = users.port.credentials(&email).await.unwrap().unwrap();
+    assert_eq!(found, new.user);
+    assert_eq!(hash, new.password_hash);
+}
+
+async fn unknown_users_are_absent(users: Users) {
+    assert_eq!(users.port.users(&[id(), id()]).await.unwrap(), []);
+    assert!(users.port.credentials(&Email::parse("no@body.example").unwrap()).await.unwrap().is_none());
+    assert_eq!(users.port.edit_preferences(id(), PreferencesEdit::default(), at(2)).await.unwrap(), None);
+    assert_eq!(users.port.change_role(id(), Role::Staff, at(2)).await.unwrap(), None);
+    assert_eq!(users.port.session_state(id(), at(2)).await.unwrap(), None);
+    assert!(!users.port.end_session(id(), token(1), at(2)).await.unwrap());
+    let exchanged = users.port.exchange_refresh_token(token(1), token(2), at(2)).await.unwrap();
+    assert!(matches!(exchanged, Exchanged::Unknown));
+}
+
+async fn an_address_belongs_to_one_user_whatever_its_case(users: Users) {
+    insert(&users, "ada@example.com", "Ada").await;
+    let second = user("ADA@example.COM", "Another");
+    assert_eq!(users.port.insert_user(second.clone()).await.unwrap(), InsertUser::EmailTaken);
+    assert_eq!(users.port.users(&[second.user.id]).await.unwrap(), []);
+    assert_eq!(users.pending().await.len(), 1);
+}
+
+async fn of_simultaneous_sign_ups_with_one_address_one_wins(users: Users) {
+    let sign_ups = (0..20).map(|_| {
+        let port = users.port.clone();
+        tokio::spawn(async move { port.insert_user(user("ada@example.com", "Ada")).await.unwrap() })
+    });
+    let mut inserted = 0;
+    for sign_up in sign_ups.collect::<Vec<_>>() {
+        inserted += usize::from(sign_up.await.unwrap() == InsertUser::Inserted);
+    }
+    assert_eq!(inserted, 1);
+    assert_eq!(users.pending().await.len(), 1);
+}
+
+async fn a_user_is_saved_with_its_event_or_not_at_all(users: Users) {
+    let first = user("ada@example.com", "Ada");
+    users.port.insert_user(first.clone()).await.unwrap();
+    assert_eq!(users.pending().await, [first.event.clone()]);
+    // An event that cannot be saved takes its user with it.
+    let mut second = user("bea@example.com", "Bea");
+    second.event.aggregate = first.event.aggregate;
+    assert!(matches!(users.port.insert_user(second.clone()).await, Err(StoreError::Broken(_))));
+    assert_eq!(users.port.users(&[second.user.id]).await.unwrap(), []);
+    assert_eq!(users.port.list_users(Some("bea"), &PageRequest::first(5)).await.unwrap().total, 0);
+}
+
+async fn preferences_change_and_are_announced(users: Users) {
+    let id = insert(&users, "ada@example.com", "Ada").await;
+    let edit = PreferencesEdit { promotions: Some(true), ..PreferencesEdit::default() };
+    let changed = users.port.edit_preferences(id, edit, at(5)).await.unwrap().unwrap();
+    assert!(changed.preferences.promotions && changed.preferences.order_updates);
+    assert_eq!(changed.updated_at, at(5));
+    assert_eq!(users.port.users(&[id]).await.unwrap(), [changed]);
+    let sequences: Vec<i64> = users.pending().await.iter().map(|event| event.sequence).collect();
+    assert_eq!(sequences, [1, 2]);
+    // Nothing differs: nothing to announce.
+    users.port.edit_preferences(id, edit, at(6)).await.unwrap().unwrap();
+    assert_eq!(users.pending().await.len(), 2);
+}
+
+async fn a_role_change_voids_tokens_once(users: Users) {
+    let id = insert(&users, "ada@example.com", "Ada").await;
+    let staff = users.port.change_role(id, Role::Staff, at(5)).await.unwrap().unwrap();
+    assert_eq!((staff.role, staff.token_epoch), (Role::Staff, 2));
+    let again = users.port.change_role(id, Role::Staff, at(6)).await.unwrap().unwrap();
+    assert_eq!(again, staff);
+    assert_eq!(users.pending().await.len(), 2);
+}
+
+async fn lists_are_newest_first_and_stable_while_users_come(users: Users) {
+    for n in 0..5 {
+        insert(&users, &format!("u{n}@example.com"), &format!("User {n}")).await;
+    }
+    let mut request = PageRequest::first(2);
+    let mut names = Vec::new();
+    for n in 5..8 {
+        let page = users.port.list_users(None, &request).await.unwrap();
+        assert_eq!(page.has_previous, request.after.is_some());
+        assert_eq!(page.total, n);
+        assert_eq!(page.has_next, n < 7);
+        names.extend(page.entries.iter().map(|(_, user)| user.name.clone()));
+        request.after = page.entries.last().map(|(cursor, _)| cursor.clone());
+        insert(&users, &format!("u{n}@example.com"), &format!("User {n}")).await;
+    }
+    assert_eq!(names, ["User 4", "User 3", "User 2", "User 1", "User 0"]);
+}
+
+async fn a_search_finds_beginnings_of_words(users: Users) {
+    insert(&users, "ada.lovelace@example.com", "Ada King").await;
+    insert(&users, "grace@navy.example", "Grace Hopper").await;
+    for (search, found) in [
+        ("ada", 1),
+        ("LOVE", 1),
+        ("ki", 1),
+        ("ing", 0),
+        ("example", 2),
+        ("grace hop", 1),
+        ("grace ada", 0),
+        ("g g gr", 1),
+        ("  ", 2),
+        ("%", 2),
+        ("gr%", 1),
+    ] {
+        let page = users.port.list_users(Some(search), &PageRequest::first(10)).await.unwrap();
+        assert_eq!((page.total, page.entries.len()), (found, found as usize), "{search}");
+    }
+    let many: String = (0..3_000).map(|n| format!("w{n} ")).collect();
+    assert_eq!(users.port.list_users(Some(&many), &PageRequest::first(10)).await.unwrap().total, 0);
+}
+
+async fn a_broken_cursor_is_refused(users: Users) {
+    insert(&users, "ada@example.com", "Ada").await;
+    for cursor in ["", "x", "%%%", "bm90IGEgbnVtYmVy", "🦀"] {
+        let request = PageRequest { first: 2, after: Some(cursor.into()) };
+        assert!(matches!(users.port.list_users(None, &request).await, Err(StoreError::InvalidCursor)), "{cursor}");
+    }
+}
+
+async fn admins_are_no_shoppers(users: Users) {
+    insert(&users, "ada@example.com", "Ada").await;
+    let id = insert(&users, "root@example.com", "Root").await;
+    assert_eq!(users.port.count_shoppers().await.unwrap(), 2);
+    users.port.change_role(id, Role::Admin, at(2)).await.unwrap();
+    assert_eq!(users.port.count_shoppers().await.unwrap(), 1);
+}
+
+async fn a_refresh_token_is_exchanged_once(users: Users) {
+    let user_id = insert(&users, "ada@example.com", "Ada").await;
+    let session = sign_in(&users, user_id, token(1), at(100_000)).await;
+    let exchanged = users.port.exchange_refresh_token(token(1), token(2), at(10)).await.unwrap();
+    let Exchanged::Done { session: used, user } = exchanged else { panic!("{exchanged:?}") };
+    assert_eq!((used.id, used.last_used_at, user.id), (session, at(10), user_id));
+    let again = users.port.exchange_refresh_token(token(1), token(3), at(20)).await.unwrap();
+    assert!(matches!(again, Exchanged::Refused(RefreshVerdict::Race)));
+    // The race left no token behind, and the winner's line lives.
+    assert!(matches!(users.port.exchange_refresh_token(token(3), token(4), at(20)).await.unwrap(), Exchanged::Unknown));
+    assert!(matches!(
+        users.port.exchange_refresh_token(token(2), token(4), at(30)).await.unwrap(),
+        Exchanged::Done { .. }
+    ));
+}
+
+async fn of_simultaneous_exchanges_one_wins_and_its_line_lives(users: Users) {
+    let user_id = insert(&users, "ada@example.com", "Ada").await;
+    let session = sign_in(&users, user_id, token(1), at(100_000)).await;
+    let exchanges = (10..30).map(|n| {
+        let port = users.port.clone();
+        tokio::spawn(async move {
+            matches!(port.exchange_refresh_token(token(1), token(n), at(10)).await.unwrap(), Exchanged::Done { .. })
+                .then_some(n)
+        })
+    });
+    let mut winners = Vec::new();
+    for exchange in exchanges.collect::<Vec<_>>() {
+        winners.extend(exchange.await.unwrap());
+    }
+    assert_eq!(winners.len(), 1);
+    assert!(!ended(&users, session, at(11)).await);
+    let next = users.port.exchange_refresh_token(token(winners[0]), token(99), at(12)).await.unwrap();
+    assert!(matches!(next, Exchanged::Done { .. }));
+}
+
+async fn a_token_shown_again_later_ends_its_session(users: Users) {
+    let user_id = insert(&users, "ada@example.com", "Ada").await;
+    let session = sign_in(&users, user_id, token(1), at(100_000)).await;
+    users.port.exchange_refresh_token(token(1), token(2), at(10)).await.unwrap();
+    let reuse = users.port.exchange_refresh_token(token(1), token(3), at(10_011)).await.unwrap();
+    assert!(matches!(reuse, Exchanged::Refused(RefreshVerdict::Reuse)));
+    assert!(ended(&users, session, at(10_012)).await);
+    let dead = users.port.exchange_refresh_token(token(2), token(3), at(10_013)).await.unwrap();
+    assert!(matches!(dead, Exchanged::Refused(RefreshVerdict::Dead)));
+}
+
+async fn a_token_whose_successor_was_used_ends_its_session(users: Users) {
+    let user_id = insert(&users, "ada@example.com", "Ada").await;
+    let session = sign_in(&users, user_id, token(1), at(100_000)).await;
+    users.port.exchange_refresh_token(token(1), token(2), at(10)).await.unwrap();
+    users.port.exchange_refresh_token(token(2), token(3), at(20)).await.unwrap();
+    let reuse = users.port.exchange_refresh_token(token(1), token(4), at(30)).await.unwrap();
+    assert!(matches!(reuse, Exchanged::Refused(RefreshVerdict::Reuse)));
+    assert!(ended(&users, session, at(31)).await);
+}
+
+async fn sign_out_ends_the_session_of_the_token_only_for_its_user(users: Users) {
+    let ada = insert(&users, "ada@example.com", "Ada").await;
+    let eve = insert(&users, "eve@example.com", "Eve").await;
+    let session = sign_in(&users, ada, token(1), at(100_000)).await;
+    users.port.exchange_refresh_token(token(1), token(2), at(10)).await.unwrap();
+    assert!(!users.port.end_session(eve, token(2), at(20)).await.unwrap());
+    assert!(!ended(&users, session, at(20)).await);
+    // A used token names the session as well as its successor.
+    assert!(users.port.end_session(ada, token(1), at(20)).await.unwrap());
+    assert!(ended(&users, session, at(20)).await);
+    assert!(users.port.end_session(ada, token(2), at(30)).await.unwrap());
+}
+
+async fn sign_out_everywhere_ends_all_and_raises_the_epoch(users: Users) {
+    let ada = insert(&users, "ada@example.com", "Ada").await;
+    let eve = insert(&users, "eve@example.com", "Eve").await;
+    let one = sign_in(&users, ada, token(1), at(100_000)).await;
+    let two = sign_in(&users, ada, token(2), at(100_000)).await;
+    let other = sign_in(&users, eve, token(3), at(100_000)).await;
+    users.port.end_all_sessions(ada, at(10)).await.unwrap();
+    assert!(ended(&users, one, at(10)).await && ended(&users, two, at(10)).await);
+    assert!(!ended(&users, other, at(10)).await);
+    assert_eq!(users.port.session_state(one, at(10)).await.unwrap().unwrap().token_epoch, 2);
+    assert_eq!(users.port.session_state(other, at(10)).await.unwrap().unwrap().token_epoch, 1);
+}
+
+async fn expired_sessions_are_ended_and_purged(users: Users) {
+    let ada = insert(&users, "ada@example.com", "Ada").await;
+    let old = sign_in(&users, ada, token(1), at(100)).await;
+    let new = sign_in(&users, ada, token(2), at(200)).await;
+    assert!(!ended(&users, old, at(99)).await && ended(&users, old, at(100)).await);
+    assert_eq!(users.port.purge_sessions(at(150)).await.unwrap(), 1);
+    assert_eq!(users.port.session_state(old, at(150)).await.unwrap(), None);
+    assert!(users.port.session_state(new, at(150)).await.unwrap().is_some());
+    let exchanged = users.port.exchange_refresh_token(token(1), token(3), at(50)).await.unwrap();
+    assert!(matches!(exchanged, Exchanged::Unknown));
+}
+
+async fn the_first_signing_key_stays(users: Users) {
+    let key = |kid: &str| StoredSigningKey {
+        kid: kid.into(),
+        private_key: vec![1, 2, 3],
+        encrypted: true,
+        created_at: at(1),
+    };
+    assert!(users.port.signing_keys().await.unwrap().is_empty());
+    assert!(users.port.ensure_signing_key(key("one")).await.unwrap() == [key("one")]);
+    assert!(users.port.ensure_signing_key(key("two")).await.unwrap() == [key("one")]);
+    assert!(users.port.signing_keys().await.unwrap() == [key("one")]);
+}

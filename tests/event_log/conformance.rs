@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use souk::domain::events::{PendingEvent, Topic};
 use souk::domain::time::Timestamp;
+use souk::kafka::embedded::{EmbeddedLog, EmbeddedLogOptions};
 use souk::kafka::{
     Delivery, EventLog, GroupConsumer, LogError, MAX_EVENT_BYTES, Record, Tail, Tailed, TopicPartition, envelope,
 };
@@ -18,7 +19,7 @@ pub trait Adapter {
 }
 
 struct Embedded {
-    log: Arc<souk::kafka::embedded::EmbeddedLog>,
+    log: Arc<EmbeddedLog>,
     _folder: tempfile::TempDir,
 }
 
@@ -36,7 +37,9 @@ impl Adapter for Handle {
 
 fn embedded() -> Embedded {
     let folder = tempfile::tempdir().unwrap();
-    let log = souk::kafka::embedded::EmbeddedLog::open(folder.path(), &Default::default()).unwrap();
+    // The events of these cases are of 1970: retention would remove them.
+    let options = EmbeddedLogOptions { partitions: 8, retention: None };
+    let log = EmbeddedLog::open(folder.path(), &options).unwrap();
     Embedded { log: Arc::new(log), _folder: folder }
 }
 

@@ -99,10 +99,9 @@ impl Batch {
     }
 
     fn park(&mut self, event: &ConsumedEvent, last_error: String, judgement: &Judgement<'_>) {
+        // One that was parked stays in `unpark` too: it is parked anew only if it still is parked. An attempt whose
+        // outcome was unknown may have settled it.
         let record = &event.record;
-        if self.parked {
-            self.keep_parked(record);
-        }
         self.consumption.park.push(ParkedEvent {
             record: record.to_stored(),
             attempts: event.attempt,

@@ -144,7 +144,7 @@ impl<'a> Session<'a> {
         while let Some(work) = queue.pop_front() {
             let mut batch = self.plan(&work);
             loop {
-                match self.submit(&batch).await {
+                match submit(self.group, &batch).await {
                     Ok(BatchOutcome::Done) => {
                         waits = 0;
                         self.settle(batch);
@@ -267,18 +267,6 @@ impl<'a> Session<'a> {
                 batch.consumption.moves.push(OffsetMove { topic, partition, from: position.stored, to });
             }
         }
-    }
-
-    async fn submit(&self, batch: &Batch) -> Result<BatchOutcome, HandlerError> {
-        if batch.is_empty() {
-            // Other tasks of the thread have their turn also while a group only skips.
-            tokio::task::yield_now().await;
-            return Ok(BatchOutcome::Done);
-        }
-        if batch.events.is_empty() {
-            return Ok(self.group.store.consume(batch.consumption.clone()).await?.into());
-        }
-        self.group.handler.handle(&batch.events, batch.consumption.clone()).await
     }
 
     /// Takes over what was committed; of a batch that had nothing to commit, where it got to.
@@ -429,4 +417,16 @@ impl<'a> Session<'a> {
         }
         ControlFlow::Continue(())
     }
+}
+
+async fn submit(group: &ConsumerGroup, batch: &Batch) -> Result<BatchOutcome, HandlerError> {
+    if batch.is_empty() {
+        // Other tasks of the thread have their turn also while a group only skips.
+        tokio::task::yield_now().await;
+        return Ok(BatchOutcome::Done);
+    }
+    if batch.events.is_empty() {
+        return Ok(group.store.consume(batch.consumption.clone()).await?.into());
+    }
+    group.handler.handle(&batch.events, batch.consumption.clone()).await
 }

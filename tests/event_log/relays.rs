@@ -1,0 +1,255 @@
+//! The relay, in virtual time over a log in memory.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use souk::domain::events::{PendingEvent, Topic};
+use souk::kafka::envelope;
+use souk::kafka::relay::{Relay, RelaySettings};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::conformance;
+use crate::fakes::{FakeOutbox, virtual_clock};
+use crate::memory_log::{Handle, MemoryLog};
+
+fn event(aggregate: &str, sequence: i64) -> PendingEvent {
+    PendingEvent { at: virtual_clock(), ..conformance::event(Topic::OrderEvents, aggregate, sequence) }
+}
+
+struct Stage {
+    log: Arc<MemoryLog>,
+    outbox: Arc<FakeOutbox>,
+    relay: Arc<Relay>,
+}
+
+impl Stage {
+    fn new(capacity: usize) -> Self {
+        let (log, outbox) = (MemoryLog::new(2), FakeOutbox::new(capacity));
+        let settings = RelaySettings { clock: virtual_clock, max_batch: 7, ..RelaySettings::default() };
+        let relay = Relay::new(outbox.clone(), Arc::new(Handle(log.clone())), settings);
+        Self { log, outbox, relay: Arc::new(relay) }
+    }
+
+    fn start(&self) -> (watch::Sender<bool>, tokio::task::JoinHandle<()>) {
+        let (stop, stopped) = watch::channel(false);
+        let relay = self.relay.clone();
+        (stop, tokio::spawn(async move { relay.run(stopped).await }))
+    }
+
+    async fn drained(&self) {
+        assert!(self.relay.drain(Instant::now() + Duration::from_secs(600)).await, "not drained in time");
+        assert_eq!(self.outbox.pending_count(), 0);
+    }
+
+    fn published(&self) -> Vec<String> {
+        let records = self.log.records(Topic::OrderEvents);
+        records.iter().map(|record| record.header(envelope::ID).unwrap().to_owned()).collect()
+    }
+
+    /// The published sequences of each aggregate, and that each came after the one before it.
+    fn sequences(&self, context: &str) -> HashMap<String, Vec<i64>> {
+        let mut sequences: HashMap<String, Vec<i64>> = HashMap::new();
+        for record in self.log.records(Topic::OrderEvents) {
+            let (_, sequence) = record.header(envelope::ID).unwrap().rsplit_once('-').unwrap();
+            let sequence: i64 = sequence.parse().unwrap();
+            let seen = sequences.entry(record.key.clone()).or_default();
+            let highest = seen.iter().max().copied().unwrap_or(0);
+            assert!(sequence <= highest + 1, "{context}: {} published {sequence} after {seen:?}", record.key);
+            seen.push(sequence);
+        }
+        sequences
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_committed_is_published_once_and_cleared() {
+    let stage = Stage::new(100);
+    let (stop, task) = stage.start();
+    for n in 1..=20 {
+        stage.outbox.commit(vec![event("a", n), event("b", n)]);
+        tokio::task::yield_now().await;
+    }
+    stage.drained().await;
+    let sequences = stage.sequences("");
+    assert_eq!(sequences["a"], (1..=20).collect::<Vec<_>>());
+    assert_eq!(sequences["b"], (1..=20).collect::<Vec<_>>());
+    assert_eq!(stage.outbox.cleared.lock().unwrap().len(), 40);
+    assert_eq!(stage.relay.in_flight(), 0);
+    stop.send(true).unwrap();
+    task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_publishes_what_was_left_pending() {
+    let stage = Stage::new(100);
+    stage.outbox.commit_silently((1..=30).map(|n| event("a", n)).collect());
+    let (_stop, _task) = stage.start();
+    stage.drained().await;
+    assert_eq!(stage.sequences("")["a"], (1..=30).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_between_append_and_clear_publishes_again() {
+    let stage = Stage::new(100);
+    stage.outbox.clear_fails.store(true, Ordering::SeqCst);
+    stage.outbox.commit(vec![event("a", 1), event("a", 2)]);
+    let (_stop, task) = stage.start();
+    while stage.published().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    task.abort();
+    let _ = task.await;
+    assert_eq!(stage.outbox.pending_count(), 2);
+    stage.outbox.clear_fails.store(false, Ordering::SeqCst);
+    let (_stop, _task) = stage.start();
+    stage.drained().await;
+    let published = stage.published();
+    assert_eq!(published[published.len() - 2..], ["a-1", "a-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_clear_is_repeated_without_publishing_again() {
+    let stage = Stage::new(100);
+    let (_stop, _task) = stage.start();
+    stage.drained().await;
+    stage.outbox.clear_fails.store(true, Ordering::SeqCst);
+    stage.outbox.commit(vec![event("a", 1), event("a", 2)]);
+    while stage.relay.stats().failures.load(Ordering::Relaxed) < 3 {
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    stage.outbox.clear_fails.store(false, Ordering::SeqCst);
+    stage.drained().await;
+    assert_eq!(stage.published(), ["a-1", "a-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_down_holds_everything_up_in_order() {
+    let stage = Stage::new(4);
+    stage.log.down.store(true, Ordering::SeqCst);
+    let (_stop, _task) = stage.start();
+    for n in 1..=50 {
+        stage.outbox.commit(vec![event("a", n), event("b", n)]);
+        tokio::time::advance(Duration::from_millis(50)).await;
+    }
+    assert!(!stage.relay.drain(Instant::now() + Duration::from_secs(5)).await);
+    assert!(stage.published().is_empty());
+    stage.log.down.store(false, Ordering::SeqCst);
+    stage.drained().await;
+    for aggregate in ["a", "b"] {
+        assert_eq!(stage.sequences("")[aggregate], (1..=50).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_another_process_wrote_goes_before_those_that_follow_it() {
+    let stage = Stage::new(100);
+    let (_stop, _task) = stage.start();
+    stage.drained().await;
+    stage.outbox.commit_silently(vec![event("a", 1)]);
+    stage.outbox.commit(vec![event("a", 2), event("b", 1)]);
+    stage.drained().await;
+    assert_eq!(stage.sequences("")["a"], [1, 2]);
+
+    stage.outbox.commit_silently(vec![event("c", 1)]);
+    stage.outbox.foreign.send_modify(|count| *count += 1);
+    while stage.outbox.pending_count() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(stage.published().contains(&"c-1".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_announced_is_found_when_it_is_old() {
+    let stage = Stage::new(100);
+    let (_stop, _task) = stage.start();
+    stage.drained().await;
+    stage.outbox.commit_silently(vec![event("a", 1)]);
+    let since = Instant::now();
+    while stage.outbox.pending_count() > 0 {
+        tokio::time::advance(Duration::from_millis(500)).await;
+        assert!(since.elapsed() < Duration::from_secs(25));
+    }
+    assert_eq!(stage.published(), ["a-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_the_log_refuses_holds_nothing_up() {
+    let stage = Stage::new(100);
+    let (_stop, _task) = stage.start();
+    let mut large = event("a", 2);
+    large.body = "x".repeat(souk::kafka::MAX_EVENT_BYTES + 1);
+    stage.outbox.commit(vec![event("a", 1), large, event("a", 3)]);
+    assert!(stage.relay.drain(Instant::now() + Duration::from_secs(600)).await);
+    assert_eq!(stage.published(), ["a-1", "a-3"]);
+    assert_eq!(stage.outbox.pending_count(), 1, "it stays in the store");
+    assert_eq!(stage.relay.stats().refused.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_publishes_what_is_queued() {
+    let stage = Stage::new(100);
+    let (stop, task) = stage.start();
+    stage.drained().await;
+    stage.outbox.commit((1..=20).map(|n| event("a", n)).collect());
+    stop.send(true).unwrap();
+    task.await.unwrap();
+    assert_eq!(stage.published().len(), 20);
+    assert_eq!(stage.outbox.pending_count(), 0);
+}
+
+/// Random commits, lost announcements, failures of log and store, unknown outcomes, crashes: everything is published,
+/// nothing of an aggregate before what precedes it.
+#[tokio::test(start_paused = true)]
+async fn the_order_of_an_aggregate_survives_anything() {
+    for seed in 0..200 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let stage = Stage::new(3);
+        let mut last: HashMap<String, i64> = HashMap::new();
+        for _ in 0..6 {
+            let (_stop, stopped) = watch::channel(false);
+            let mut run = Box::pin(stage.relay.run(stopped));
+            for _ in 0..random.random_range(0..60) {
+                let aggregate = format!("a{}", random.random_range(0..5));
+                match random.random_range(0..12) {
+                    0..=5 => {
+                        let sequence = last.entry(aggregate.clone()).or_default();
+                        *sequence += 1;
+                        let event = event(&aggregate, *sequence);
+                        if random.random_bool(0.8) {
+                            stage.outbox.commit(vec![event]);
+                        } else {
+                            stage.outbox.commit_silently(vec![event]);
+                        }
+                    }
+                    6 => stage.log.down.store(random.random_bool(0.5), Ordering::SeqCst),
+                    7 => stage.log.unknown_outcomes.store(1, Ordering::SeqCst),
+                    8 => stage.outbox.clear_fails.store(random.random_bool(0.5), Ordering::SeqCst),
+                    9 => stage.outbox.foreign.send_modify(|count| *count += 1),
+                    10 => tokio::time::advance(Duration::from_millis(random.random_range(0..12_000))).await,
+                    _ => {}
+                }
+                let _ = futures_util::poll!(&mut run);
+                tokio::task::yield_now().await;
+            }
+        }
+        stage.log.down.store(false, Ordering::SeqCst);
+        stage.log.unknown_outcomes.store(0, Ordering::SeqCst);
+        stage.outbox.clear_fails.store(false, Ordering::SeqCst);
+        let (_stop, task) = stage.start();
+        stage.drained().await;
+        task.abort();
+        let _ = task.await;
+        let sequences = stage.sequences(&format!("seed {seed}"));
+        for (aggregate, last) in last {
+            let mut seen = sequences[&aggregate].clone();
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(seen, (1..=last).collect::<Vec<_>>(), "seed {seed}, {aggregate}");
+        }
+    }
+}

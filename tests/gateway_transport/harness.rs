@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures_util::stream::{self, Stream, StreamExt};
 use souk::actors::clock;
 use souk::actors::errors::DomainError;
-use souk::actors::users::tokens::{AccessTokens, SigningKeyMaterial};
+use souk::actors::users::tokens::{AccessTokens, KeyMaterial};
 use souk::domain::ids::{SessionId, TypedId, UserId};
 use souk::domain::users::Role;
 use souk::gateway::auth::Auth;
@@ -155,7 +155,7 @@ impl Server {
     }
 
     pub async fn start_with(adjust: impl FnOnce(&mut HttpSettings)) -> Self {
-        let keys = [SigningKeyMaterial::generate()];
+        let keys = [KeyMaterial::generate()];
         let world = Arc::new(World {
             sessions: Mutex::default(),
             sessions_down: AtomicBool::new(false),

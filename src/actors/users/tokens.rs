@@ -59,6 +59,12 @@ impl KeyMaterial {
         Self { kid, verifying: key.verifying_key(), signing: Some(key) }
     }
 
+    /// A new key that signs.
+    pub fn generate() -> Self {
+        let key = SigningKey::from_bytes(&rand::random());
+        Self::signing(kid_of(&key.verifying_key()), key)
+    }
+
     pub fn verifying(kid: String, key: VerifyingKey) -> Self {
         Self { kid, signing: None, verifying: key }
     }
@@ -163,11 +169,6 @@ mod tests {
     use crate::domain::ids::TypedId;
     use uuid::Uuid;
 
-    fn generate() -> KeyMaterial {
-        let key = SigningKey::from_bytes(&rand::random());
-        KeyMaterial::signing(kid_of(&key.verifying_key()), key)
-    }
-
     fn tokens(key: &KeyMaterial, audience: &str) -> AccessTokens {
         AccessTokens::new(std::slice::from_ref(key), "souk", audience, 900).unwrap()
     }
@@ -179,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_token_is_accepted_by_its_own_keys_only_and_in_its_time() {
-        let key = generate();
+        let key = KeyMaterial::generate();
         let ours = tokens(&key, "souk-api");
         let now = crate::actors::clock::now();
         let claims = ours.verify(&sign(&ours, now)).unwrap();
@@ -188,7 +189,7 @@ mod tests {
         assert!(ours.verify(&sign(&ours, now.plus_millis(-907_000))).is_err(), "expired");
         assert!(ours.verify(&sign(&ours, now.plus_millis(60_000))).is_err(), "not yet valid");
         assert!(ours.verify(&sign(&tokens(&key, "other"), now)).is_err(), "another audience");
-        assert!(ours.verify(&sign(&tokens(&generate(), "souk-api"), now)).is_err(), "another key");
+        assert!(ours.verify(&sign(&tokens(&KeyMaterial::generate(), "souk-api"), now)).is_err(), "another key");
         for broken in ["", "a.b.c", "eyJhbGciOiJub25lIn0.e30."] {
             assert_eq!(ours.verify(broken), Err(InvalidAccessToken));
         }

@@ -1,18 +1,14 @@
 //! Live stock: `stockChanged` sends a product whenever the number of its pieces has changed.
 //!
-//! The live hub says that something happened to a product; what is sent is decided by comparing with what was known
-//! before. A copy of a product may be a second old, so a wake after which nothing looks different is followed by one
-//! more look.
+//! The live hub says that something happened to a product; what is sent is decided by comparing what the store holds
+//! with what was known before.
 
 use std::collections::{HashMap, VecDeque};
-use std::future::pending;
-use std::time::Duration;
 
 use async_graphql::{Context, Error, ID, Subscription};
 use futures_util::StreamExt;
 use futures_util::future::select_all;
 use futures_util::stream::{self, BoxStream};
-use tokio::time::{Instant, sleep_until};
 
 use super::connections::root_cost;
 use super::context::{RequestInfo, Shop, answered};
@@ -21,14 +17,12 @@ use super::order_updates::read_again_and_again;
 use super::products::Product;
 use crate::actors::errors::DomainError;
 use crate::actors::live::{LiveKey, LiveWatch};
-use crate::actors::products::messages::GetProducts;
+use crate::actors::products::messages::GetFreshProducts;
 use crate::domain::ids::ProductId;
 use crate::domain::products::Product as DomainProduct;
 
 /// The most products that one subscription watches.
 const MAX_PRODUCTS: usize = 100;
-/// Longer than a copy of a product may live.
-const SECOND_LOOK: Duration = Duration::from_millis(1_100);
 /// How many reads may fail before a stream that has sent nothing yet is given up.
 const FIRST_READ_ATTEMPTS: u32 = 4;
 
@@ -39,8 +33,6 @@ struct Feed {
     /// The products that are watched with their pieces as last sent.
     known: HashMap<ProductId, i32>,
     waiting: VecDeque<DomainProduct>,
-    /// When to look again without a wake.
-    second_look: Option<Instant>,
     ended: bool,
 }
 
@@ -48,26 +40,15 @@ impl Feed {
     async fn read(&self, ids: Vec<ProductId>, attempts: Option<u32>) -> Result<Vec<DomainProduct>, DomainError> {
         let shop = &self.shop;
         read_again_and_again(attempts, || {
-            let message = GetProducts { ids: ids.clone() };
+            let message = GetFreshProducts { ids: ids.clone() };
             async move { answered(shop.products.ask(message, shop.ask_deadline).await) }
         })
         .await
     }
 
-    /// Waits until something may have changed; true when it was a wake.
-    async fn woken(&mut self) -> bool {
-        let second_look = self.second_look;
-        let wake = select_all(self.watches.iter_mut().map(|watch| Box::pin(watch.changed())));
-        let later = async move {
-            match second_look {
-                Some(at) => sleep_until(at).await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            _ = wake => true,
-            () = later => false,
-        }
+    /// Waits until something may have changed.
+    async fn woken(&mut self) {
+        select_all(self.watches.iter_mut().map(|watch| Box::pin(watch.changed()))).await;
     }
 
     async fn next(&mut self) -> Option<Result<Product, Error>> {
@@ -75,15 +56,9 @@ impl Feed {
             if let Some(product) = self.waiting.pop_front() {
                 return Some(Ok(Product(product)));
             }
-            let by_wake = self.woken().await;
-            self.second_look = None;
+            self.woken().await;
             match self.read(self.known.keys().copied().collect(), None).await {
-                Ok(products) => {
-                    self.note(products);
-                    if by_wake && self.waiting.is_empty() {
-                        self.second_look = Some(Instant::now() + SECOND_LOOK);
-                    }
-                }
+                Ok(products) => self.note(products),
                 Err(fault) => {
                     self.ended = true;
                     return Some(Err(top_level(self.info.as_ref(), fault)));
@@ -129,7 +104,6 @@ impl StockSubscription {
             info: ctx.data_opt::<RequestInfo>().cloned(),
             known: HashMap::new(),
             waiting: VecDeque::new(),
-            second_look: None,
             ended: false,
         };
         if !ids.is_empty() {

@@ -7,6 +7,7 @@
 mod catalogue;
 mod demo;
 mod listeners;
+mod readings;
 mod stores;
 mod tree;
 
@@ -29,7 +30,6 @@ use crate::actors::users::tokens::AccessTokens;
 use crate::config::Config;
 use crate::domain::money::Currency;
 use crate::domain::users::{Preferences, User};
-use crate::kafka::EventLog;
 use crate::store::users::UserStore;
 use crate::telemetry::Metrics;
 
@@ -78,8 +78,7 @@ pub struct Core {
     pub ask_deadline: Duration,
     pub metrics: Metrics,
     tree: Arc<SupervisionTree>,
-    /// Written out and closed when the last holder is gone: after the actors, whose loops hold it too.
-    _log: Arc<dyn EventLog>,
+    readings: Arc<readings::Readings>,
     background: tree::Background,
     close_files: Box<dyn Fn() + Send + Sync>,
     /// Held until the process ends: one server a data folder.

@@ -241,7 +241,7 @@ section! {
 section! {
     LogConfig {
         format: LogFormat = LogFormat::Auto,
-        level: String = "info".into(),
+        level: String = "info,actix_server=warn".into(),
     }
 }
 

@@ -65,14 +65,18 @@ pub struct Metrics {
     /// By `actor`; failed starts count too.
     pub actor_restarts: IntCounterVec,
     /// By `actor`.
-    pub actor_panics: IntCounterVec,
+    pub actor_mailbox_depth: IntGaugeVec,
     pub order_writer_batch_size: Histogram,
     pub order_writer_commit_seconds: Histogram,
-    /// By `topic`.
+    /// By `domain`.
     pub outbox_published: IntCounterVec,
-    /// By `group`, `topic` and `partition`: events in the log that the group has not committed.
+    /// By `group`.
+    pub events_handled: IntCounterVec,
+    /// By `group`.
+    pub event_attempts_failed: IntCounterVec,
+    /// By `group` and `topic`: events in the log that the group has not committed.
     pub consumer_lag: IntGaugeVec,
-    /// By `source`.
+    /// By `group`, the one that failed.
     pub dead_letters: IntCounterVec,
 }
 
@@ -92,11 +96,11 @@ impl Metrics {
             registry.register(Box::new(histogram.clone()))?;
             Ok(histogram)
         };
-        let consumer_lag = IntGaugeVec::new(
-            Opts::new("souk_consumer_lag_events", "Events in the log that the group has not committed."),
-            &["group", "topic", "partition"],
-        )?;
-        registry.register(Box::new(consumer_lag.clone()))?;
+        let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok(gauges)
+        };
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
 
@@ -107,7 +111,11 @@ impl Metrics {
                 &["actor"],
             )?,
             actor_restarts: counters("souk_actor_restarts_total", "Restarts of an actor.", &["actor"])?,
-            actor_panics: counters("souk_actor_panics_total", "Panics of an actor.", &["actor"])?,
+            actor_mailbox_depth: gauges(
+                "souk_actor_mailbox_depth",
+                "Messages that wait in both lanes of an actor.",
+                &["actor"],
+            )?,
             order_writer_batch_size: histogram(
                 "souk_order_writer_batch_orders",
                 "Orders in one commit of the order writer.",
@@ -121,10 +129,24 @@ impl Metrics {
             outbox_published: counters(
                 "souk_outbox_events_published_total",
                 "Pending events that the log has acknowledged.",
-                &["topic"],
+                &["domain"],
             )?,
-            consumer_lag,
-            dead_letters: counters("souk_dead_letters_total", "Messages that failed for good.", &["source"])?,
+            events_handled: counters(
+                "souk_consumer_events_handled_total",
+                "Events whose effect a group has committed.",
+                &["group"],
+            )?,
+            event_attempts_failed: counters(
+                "souk_consumer_attempts_failed_total",
+                "Attempts at an event that failed for its own reason.",
+                &["group"],
+            )?,
+            consumer_lag: gauges(
+                "souk_consumer_lag_events",
+                "Events in the log that the group has not committed.",
+                &["group", "topic"],
+            )?,
+            dead_letters: counters("souk_dead_letters_total", "Events that failed for good.", &["group"])?,
             registry,
         })
     }
@@ -156,23 +178,27 @@ mod tests {
         metrics.actor_messages_handled.with_label_values(&["orders"]).inc_by(3);
         metrics.clone().actor_messages_handled.with_label_values(&["orders"]).inc();
         metrics.actor_restarts.with_label_values(&["orders"]).inc();
-        metrics.actor_panics.with_label_values(&["orders"]).inc();
+        metrics.actor_mailbox_depth.with_label_values(&["orders"]).set(2);
         metrics.order_writer_batch_size.observe(7.0);
         metrics.order_writer_commit_seconds.observe(0.004);
         metrics.outbox_published.with_label_values(&["orders"]).inc();
-        metrics.consumer_lag.with_label_values(&["inventory", "orders", "0"]).set(5);
+        metrics.events_handled.with_label_values(&["inventory"]).inc_by(9);
+        metrics.event_attempts_failed.with_label_values(&["inventory"]).inc();
+        metrics.consumer_lag.with_label_values(&["inventory", "order-events"]).set(5);
         metrics.dead_letters.with_label_values(&["inventory"]).inc();
 
         let text = metrics.render().unwrap();
         for line in [
             "souk_actor_messages_handled_total{actor=\"orders\"} 4",
             "souk_actor_restarts_total{actor=\"orders\"} 1",
-            "souk_actor_panics_total{actor=\"orders\"} 1",
+            "souk_actor_mailbox_depth{actor=\"orders\"} 2",
             "souk_order_writer_batch_orders_bucket{le=\"8\"} 1",
             "souk_order_writer_commit_seconds_bucket{le=\"0.004\"} 1",
-            "souk_outbox_events_published_total{topic=\"orders\"} 1",
-            "souk_consumer_lag_events{group=\"inventory\",partition=\"0\",topic=\"orders\"} 5",
-            "souk_dead_letters_total{source=\"inventory\"} 1",
+            "souk_outbox_events_published_total{domain=\"orders\"} 1",
+            "souk_consumer_events_handled_total{group=\"inventory\"} 9",
+            "souk_consumer_attempts_failed_total{group=\"inventory\"} 1",
+            "souk_consumer_lag_events{group=\"inventory\",topic=\"order-events\"} 5",
+            "souk_dead_letters_total{group=\"inventory\"} 1",
         ] {
             assert!(text.contains(line), "no `{line}` in:\n{text}");
         }

@@ -62,8 +62,13 @@ impl AdminListener {
         }
         let faults = config.faults.enabled.then(|| fault_switch(Arc::clone(&core.tree)));
         let registry = core.metrics.registry().clone();
-        let server =
-            AdminServer::start(config.admin.listen, health.clone(), registry, faults).map_err(AppError::usage)?;
+        let readings = Arc::clone(&core.readings);
+        let before_scrape = Arc::new(move || -> BoxFuture<'static, ()> {
+            let readings = Arc::clone(&readings);
+            Box::pin(async move { readings.refresh().await })
+        });
+        let server = AdminServer::start(config.admin.listen, health.clone(), registry, before_scrape, faults)
+            .map_err(AppError::usage)?;
         Ok(Self { server, health })
     }
 

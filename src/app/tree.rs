@@ -17,9 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
+use super::readings::Readings;
 use super::stores::{DataDirGuard, Opened};
 use super::{AppError, Core, Stopping};
 use crate::actors::clock::now;
@@ -38,7 +39,7 @@ use crate::domain::ids::SessionId;
 use crate::domain::money::Currency;
 use crate::kafka::EventLog;
 use crate::kafka::backoff::Backoff;
-use crate::kafka::consumer::{BatchHandler, ConsumerGroup, ConsumerSettings};
+use crate::kafka::consumer::{BatchHandler, ConsumerGroup, ConsumerSettings, ConsumerStats};
 use crate::kafka::dead_letters::{DeadLetterKeeper, GROUP as DEAD_LETTERS};
 use crate::kafka::inventory::InventoryHandler;
 use crate::kafka::live::{HubSink, TOPICS as LIVE_TOPICS};
@@ -128,7 +129,7 @@ pub(super) async fn start(
         stop_relays: watch::Sender::new(false),
         alive: watch::Sender::new(()),
     };
-    let inventory = loops.consumer(
+    let (inventory, inventory_stats) = loops.consumer(
         "products.inventory",
         InventoryHandler::GROUP,
         &InventoryHandler::TOPICS,
@@ -136,7 +137,7 @@ pub(super) async fn start(
         &stores.product_consumption,
         Arc::new(InventoryHandler::new(products.clone(), ask_deadline)),
     );
-    let verdicts = loops.consumer(
+    let (verdicts, verdict_stats) = loops.consumer(
         "orders.verdicts",
         VerdictHandler::GROUP,
         &VerdictHandler::TOPICS,
@@ -144,7 +145,7 @@ pub(super) async fn start(
         &stores.order_consumption,
         Arc::new(VerdictHandler::new(orders.clone(), ask_deadline)),
     );
-    let dead_letters = loops.consumer(
+    let (dead_letters, dead_letter_stats) = loops.consumer(
         "events.dead-letters",
         DEAD_LETTERS,
         &DeadLetterKeeper::TOPICS,
@@ -167,6 +168,19 @@ pub(super) async fn start(
         .start()
         .map_err(AppError::failed)?;
 
+    let tree = Arc::new(tree);
+    let readings = Arc::new(Readings {
+        metrics: metrics.clone(),
+        tree: Arc::clone(&tree),
+        log,
+        relays: relays.clone(),
+        consumers: vec![
+            (InventoryHandler::GROUP, inventory_stats),
+            (VerdictHandler::GROUP, verdict_stats),
+            (DEAD_LETTERS, dead_letter_stats),
+        ],
+        copying: Mutex::new(()),
+    });
     let background = Background {
         stop_consumers: loops.stop_consumers,
         stop_relays: loops.stop_relays,
@@ -184,8 +198,8 @@ pub(super) async fn start(
         currency,
         ask_deadline,
         metrics,
-        tree: Arc::new(tree),
-        _log: log,
+        tree,
+        readings,
         background,
         close_files,
         _lock: lock,
@@ -210,7 +224,7 @@ impl Loops<'_> {
         source: &'static str,
         store: &Arc<dyn ConsumptionStore>,
         handler: Arc<dyn BatchHandler>,
-    ) -> ActorSpec<LoopActor> {
+    ) -> (ActorSpec<LoopActor>, Arc<ConsumerStats>) {
         let events = &self.config.events;
         let millis = Duration::from_millis;
         let settings = ConsumerSettings {
@@ -222,10 +236,12 @@ impl Loops<'_> {
         };
         let group =
             Arc::new(ConsumerGroup::new(group, topics, Arc::clone(&self.log), Arc::clone(store), handler, settings));
-        self.loop_actor(actor, &self.stop_consumers, move |stop| {
+        let stats = group.stats();
+        let spec = self.loop_actor(actor, &self.stop_consumers, move |stop| {
             let group = Arc::clone(&group);
             async move { group.run(stop).await }
-        })
+        });
+        (spec, stats)
     }
 
     fn tail(&self, live: &LiveHub) -> ActorSpec<LoopActor> {

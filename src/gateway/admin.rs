@@ -128,9 +128,13 @@ pub enum FaultKind {
 /// Queues one fault for an actor of this name. False: there is no such actor.
 pub type FaultSwitch = Arc<dyn Fn(&str, FaultKind) -> bool + Send + Sync>;
 
+/// Brings what is counted elsewhere into the registry before it is shown.
+pub type BeforeScrape = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
 struct Admin {
     health: Health,
     metrics: Registry,
+    before_scrape: BeforeScrape,
     /// `None` when faults are not enabled.
     faults: Option<FaultSwitch>,
 }
@@ -147,10 +151,11 @@ impl AdminServer {
         listen: SocketAddr,
         health: Health,
         metrics: Registry,
+        before_scrape: BeforeScrape,
         faults: Option<FaultSwitch>,
     ) -> Result<Self, ServerError> {
         let (listener, address) = bind(listen)?;
-        let admin = web::Data::new(Admin { health, metrics, faults });
+        let admin = web::Data::new(Admin { health, metrics, before_scrape, faults });
         let server = HttpServer::new(move || App::new().app_data(admin.clone()).configure(routes))
             .workers(1)
             .disable_signals()
@@ -208,6 +213,7 @@ async fn metrics(request: HttpRequest, admin: web::Data<Admin>) -> HttpResponse 
     if let Some(refusal) = other_than(Method::GET, &request) {
         return refusal;
     }
+    (admin.before_scrape)().await;
     match TextEncoder::new().encode_to_string(&admin.metrics.gather()) {
         Ok(text) => HttpResponse::Ok()
             .insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"))

@@ -195,7 +195,8 @@ impl Writer {
                 {
                     tracing::error!(%error, "could not roll back a failed commit");
                 }
-                let failed = StoreError::from(failure);
+                // Whatever it was, it befell the transaction and not one job: the same job may succeed later.
+                let failed = StoreError::Unavailable(failure.to_string());
                 batch.into_iter().for_each(|job| job.work.answer(Some(&failed)));
             }
         }

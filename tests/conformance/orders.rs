@@ -76,7 +76,7 @@ async fn unknown_orders_are_absent(orders: Orders) {
 async fn an_order_is_saved_with_its_event(orders: Orders) {
     let (saved, event) = order(id(), "k");
     insert(&orders, (saved, event.clone())).await;
-    assert_eq!(orders.pending().await, [event.clone()]);
+    assert_eq!(orders.pending().await, std::slice::from_ref(&event));
     // An event that cannot be saved takes its order with it.
     let (lost, mut broken) = order(id(), "k");
     broken.aggregate = event.aggregate;

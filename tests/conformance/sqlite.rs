@@ -32,7 +32,7 @@ async fn what_was_answered_is_there_after_reopening() {
 
     let stores = SqliteStores::open(&data_dir).unwrap();
     assert!(stores.migrated.iter().all(|migrated| migrated.steps.is_empty()));
-    assert_eq!(stores.users.users(&[new.user.id]).await.unwrap(), [new.user.clone()]);
+    assert_eq!(stores.users.users(&[new.user.id]).await.unwrap(), std::slice::from_ref(&new.user));
     assert_eq!(stores.users.pending(END, 9).await.unwrap(), [new.event]);
     assert_eq!(stores.users.offsets("g").await.unwrap()[0].next_offset, 4);
     assert_eq!(stores.orders.orders(&[placed.id]).await.unwrap(), [placed]);

@@ -263,3 +263,124 @@ fn connect(path: &Path, reads_only: bool) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
     Ok(connection)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIGRATIONS: &[Migration] = &[Migration {
+        name: "test",
+        sql: &[outbox::SCHEMA, consumption::SCHEMA, "CREATE TABLE t (n INTEGER PRIMARY KEY)"],
+    }];
+
+    fn open() -> (tempfile::TempDir, Database) {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("test.db"), "test", MIGRATIONS).unwrap().0;
+        (folder, database)
+    }
+
+    fn insert(write: &mut Write<'_>, n: i64) -> Result<i64, Failure> {
+        write.sql().execute("INSERT INTO t (n) VALUES (?1)", [n])?;
+        Ok(n)
+    }
+
+    async fn rows(database: &Database) -> Vec<i64> {
+        let read = |connection: &Connection| {
+            let mut statement = connection.prepare_cached("SELECT n FROM t ORDER BY n")?;
+            let rows = statement.query_map((), |row| row.get(0))?.collect::<Result<_, _>>()?;
+            Ok(rows)
+        };
+        database.read(read).await.unwrap()
+    }
+
+    /// Holds the writer up, so that what is enqueued meanwhile makes one batch; nothing of it has written before the
+    /// first job does when `writes` is false.
+    async fn in_one_batch(database: &Database, writes: bool) -> std::sync::mpsc::Sender<()> {
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let (started, running) = oneshot::channel();
+        let database = database.clone();
+        tokio::spawn(async move {
+            let job = move |write: &mut Write<'_>| {
+                let _ = started.send(());
+                let _ = gate.recv();
+                if writes { insert(write, 1_000) } else { Err(Failure::Broken("as planned".into())) }
+            };
+            let _ = database.write(job).await;
+        });
+        running.await.unwrap();
+        go
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_job_that_fails_takes_back_its_own_writes_only() {
+        for first_writes in [true, false] {
+            let (_folder, database) = open();
+            let go = in_one_batch(&database, first_writes).await;
+            let outcomes: Vec<_> = (0..12)
+                .map(|n| {
+                    let database = database.clone();
+                    tokio::spawn(async move {
+                        database
+                            .write(move |write| {
+                                insert(write, n)?;
+                                match n % 4 {
+                                    0 => panic!("job {n} panics"),
+                                    1 => Err(Failure::Broken("fails".into())),
+                                    2 => {
+                                        write.undo();
+                                        Ok(n)
+                                    }
+                                    _ => Ok(n),
+                                }
+                            })
+                            .await
+                    })
+                })
+                .collect();
+            go.send(()).unwrap();
+            for (n, outcome) in (0..).zip(outcomes) {
+                match (n % 4, outcome.await.unwrap()) {
+                    (0, Err(StoreError::Broken(why))) => assert!(why.contains(&format!("job {n} panics")), "{why}"),
+                    (1, Err(StoreError::Broken(_))) => {}
+                    (2 | 3, Ok(answer)) => assert_eq!(answer, n),
+                    (_, other) => panic!("job {n}: {other:?}"),
+                }
+            }
+            let mut kept = vec![3, 7, 11];
+            kept.extend(first_writes.then_some(1_000));
+            assert_eq!(rows(&database).await, kept);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_read_that_panics_leaves_the_readers_working() {
+        let (_folder, database) = open();
+        for _ in 0..5 {
+            let read = database.read(|_| -> Result<(), Failure> { panic!("as planned") }).await;
+            assert!(matches!(read, Err(StoreError::Broken(_))));
+        }
+        assert!(rows(&database).await.is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn closing_finishes_what_was_accepted() {
+        let (_folder, database) = open();
+        let go = in_one_batch(&database, true).await;
+        let accepted = tokio::spawn({
+            let database = database.clone();
+            async move { database.write(|write| insert(write, 1)).await }
+        });
+        while database.inner.writes.len() == 0 {
+            tokio::task::yield_now().await;
+        }
+        go.send(()).unwrap();
+        tokio::task::spawn_blocking({
+            let database = database.clone();
+            move || database.close()
+        })
+        .await
+        .unwrap();
+        assert_eq!(accepted.await.unwrap().unwrap(), 1);
+        assert!(matches!(database.write(|write| insert(write, 2)).await, Err(StoreError::Unavailable(_))));
+    }
+}

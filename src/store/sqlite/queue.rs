@@ -97,6 +97,11 @@ impl<T> Queue<T> {
         self.room.add_permits(taken);
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lock().items.len()
+    }
+
     /// Refuses further items; those that were accepted are still handed out.
     pub(super) fn close(&self) {
         self.lock().closed = true;

@@ -1,8 +1,8 @@
 //! The one thread that writes a file.
 //!
-//! It takes whatever has queued, runs every job in a savepoint of one `BEGIN IMMEDIATE` transaction, commits once, hands
-//! the events of the commit to the relay, and only then answers. A job that fails or panics takes back its own writes
-//! and nobody else's. While it commits, the next batch queues: batches grow with load, without a timer.
+//! It takes whatever has queued, runs it all in one `BEGIN IMMEDIATE` transaction, commits once, hands the events of the
+//! commit to the relay, and only then answers. A job that fails or panics takes back its own writes and nobody else's.
+//! While it commits, the next batch queues: batches grow with load, without a timer.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -195,7 +195,8 @@ impl Writer {
                 {
                     tracing::error!(%error, "could not roll back a failed commit");
                 }
-                let failed = StoreError::from(failure);
+                // Whatever it was, it befell the transaction and not one job: the same job may succeed later.
+                let failed = StoreError::Unavailable(failure.to_string());
                 batch.into_iter().for_each(|job| job.work.answer(Some(&failed)));
             }
         }
@@ -206,11 +207,12 @@ impl Writer {
         let durable = batch.iter().any(|job| !job.rider);
         self.wait_for_disk(durable)?;
         self.execute("BEGIN IMMEDIATE")?;
-        let mut events = Vec::new();
-        let mut done = 0;
+        let mut batch_events = Vec::new();
+        // Jobs that ran, and whether one of them has written.
+        let (mut done, mut written) = (0, false);
         while done < batch.len() {
             while done < batch.len() {
-                self.run_job(&mut batch[done], &mut events)?;
+                written |= self.run_job(&mut batch[done], written, &mut batch_events)?;
                 done += 1;
             }
             if durable {
@@ -218,18 +220,33 @@ impl Writer {
             }
         }
         self.execute("COMMIT")?;
-        Ok(events)
+        Ok(batch_events)
     }
 
-    fn run_job(&self, job: &mut Job, events: &mut Vec<PendingEvent>) -> Result<(), Failure> {
-        self.execute("SAVEPOINT job")?;
-        let mut write = Write { connection: &self.connection, events: Vec::new(), undone: false };
-        if job.work.run(&mut write) {
-            events.append(&mut write.events);
-        } else {
-            self.execute("ROLLBACK TO job")?;
+    /// Runs a job; true when its writes stay in the transaction. The first one that writes needs no savepoint, which
+    /// copies every page before it changes: to take its writes back the transaction starts anew.
+    fn run_job(&self, job: &mut Job, others_wrote: bool, events: &mut Vec<PendingEvent>) -> Result<bool, Failure> {
+        if others_wrote {
+            self.execute("SAVEPOINT job")?;
         }
-        self.execute("RELEASE job")
+        let mut write = Write { connection: &self.connection, events: Vec::new(), undone: false };
+        let kept = job.work.run(&mut write);
+        if kept {
+            events.append(&mut write.events);
+        }
+        match (kept, others_wrote) {
+            (true, false) => {}
+            (true, true) => self.execute("RELEASE job")?,
+            (false, true) => {
+                self.execute("ROLLBACK TO job")?;
+                self.execute("RELEASE job")?;
+            }
+            (false, false) => {
+                self.execute("ROLLBACK")?;
+                self.execute("BEGIN IMMEDIATE")?;
+            }
+        }
+        Ok(kept)
     }
 
     /// Riders on their own need no fsync: the next durable commit carries them, and a crash only repeats them.

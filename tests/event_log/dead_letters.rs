@@ -127,7 +127,8 @@ async fn a_letter_is_kept_replayed_to_its_group_only_and_comes_back_as_the_next_
         ConsumerSettings { source: source::OPERATIONS, ..keeper_settings },
     );
     let keeping = Running::start(&Arc::new(keepers));
-    port.append(vec![failing.tables().letters[0].clone()]).await.unwrap();
+    let letter_event = failing.tables().letters[0].clone();
+    port.append(vec![letter_event]).await.unwrap();
     let mut kept = operations.kept.subscribe();
     within(kept.wait_for(|count| *count == 1)).await.unwrap();
 

@@ -41,11 +41,13 @@ pub struct Tables {
     pub commits: usize,
 }
 
+type Script = dyn Fn(&ConsumedEvent, u32) -> Verdict + Send + Sync;
+
 /// A domain: its database and what its actor does with an event.
 pub struct Domain {
     tables: Mutex<Tables>,
     pub changed: watch::Sender<u64>,
-    script: Box<dyn Fn(&ConsumedEvent, u32) -> Verdict + Send + Sync>,
+    script: Box<Script>,
     tries: Mutex<HashMap<String, u32>>,
     /// Answers to the next calls instead of the script.
     pub next: Mutex<Vec<Next>>,

@@ -47,7 +47,7 @@ pub(super) struct Writer {
 struct Append {
     events: Vec<PendingEvent>,
     reply: Reply<()>,
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 /// Nothing that panics runs while the lock is held, so a poisoned state is a sound one.
@@ -77,25 +77,20 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => Some(Command::Stop),
             };
-            match command {
+            let command = match command {
                 Some(Command::Append(events, reply, place)) => {
-                    let first = Append { events, reply, _place: place };
-                    let (batch, next) = gather(first, commands);
+                    let (batch, next) = gather(Append { events, reply, place }, commands);
                     if self.append(batch) {
                         copies_due = None;
                     }
-                    if let Some(next) = next
-                        && !self.other(next, &mut copies_due)
-                    {
-                        return;
-                    }
+                    next
                 }
-                Some(command) => {
-                    if !self.other(command, &mut copies_due) {
-                        return;
-                    }
-                }
-                None => {}
+                command => command,
+            };
+            if let Some(command) = command
+                && !self.other(command, &mut copies_due)
+            {
+                return;
             }
             let now = Instant::now();
             if copies_due.is_some_and(|due| due <= now) {
@@ -114,7 +109,7 @@ impl Writer {
         match command {
             // `gather` takes every append.
             Command::Append(events, reply, place) => {
-                self.append(vec![Append { events, reply, _place: place }]);
+                self.append(vec![Append { events, reply, place }]);
             }
             Command::Register(copies, reply) => {
                 let saved = schema::save_copies(&self.connection, &self.ids, &copies).map_err(schema::failure);
@@ -139,7 +134,7 @@ impl Writer {
     /// Commits the batch and answers everyone. True: it was committed, with the copies that waited.
     fn append(&self, batch: Vec<Append>) -> bool {
         let (events, replies): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|append| (append.events, (append.reply, append._place))).unzip();
+            batch.into_iter().map(|append| (append.events, (append.reply, append.place))).unzip();
         let copies = lock(&self.memory).take_dirty();
         let result = self.commit(events.into_iter().flatten(), &copies).map_err(schema::failure);
         match &result {
@@ -261,7 +256,7 @@ fn gather(first: Append, commands: &Receiver<Command>) -> (Vec<Append>, Option<C
         match commands.try_recv() {
             Ok(Command::Append(more, reply, place)) => {
                 events += more.len();
-                batch.push(Append { events: more, reply, _place: place });
+                batch.push(Append { events: more, reply, place });
             }
             Ok(Command::Copies) => {}
             Ok(other) => return (batch, Some(other)),

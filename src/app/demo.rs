@@ -54,7 +54,7 @@ pub type Progress<'a> = &'a dyn Fn(&str, usize, usize);
 
 /// Fills the shop if it is empty or a fill was interrupted. True: the shop holds demo data.
 pub async fn fill_if_empty(core: &Core, progress: Progress<'_>) -> anyhow::Result<bool> {
-    match core.stores.operations.marker(MARKER).await?.as_deref() {
+    match core.stores.markers.marker(MARKER).await?.as_deref() {
         Some(FILLED) => return Ok(true),
         Some(_) => {}
         None => {
@@ -62,13 +62,13 @@ pub async fn fill_if_empty(core: &Core, progress: Progress<'_>) -> anyhow::Resul
             if has_products || core.stores.users.count_shoppers().await? > 0 {
                 return Ok(false);
             }
-            core.stores.operations.set_marker(MARKER, FILLING).await?;
+            core.stores.markers.set_marker(MARKER, FILLING).await?;
         }
     }
     fill_products(core, progress).await.context("could not fill the catalogue")?;
     let customers = fill_people(core, progress).await.context("could not make the demo accounts")?;
     fill_orders(core, &customers, progress).await.context("could not place the demo orders")?;
-    core.stores.operations.set_marker(MARKER, FILLED).await?;
+    core.stores.markers.set_marker(MARKER, FILLED).await?;
     Ok(true)
 }
 

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::kafka::EventLog;
 use crate::kafka::embedded::{EmbeddedLog, EmbeddedLogOptions};
 use crate::store::consumption::ConsumptionStore;
-use crate::store::operations::OperationsStore;
+use crate::store::operations::{MarkerStore, OperationsStore};
 use crate::store::orders::OrderStore;
 use crate::store::outbox::Outbox;
 use crate::store::products::ProductStore;
@@ -22,6 +22,7 @@ pub struct Stores {
     pub products: Arc<dyn ProductStore>,
     pub orders: Arc<dyn OrderStore>,
     pub operations: Arc<dyn OperationsStore>,
+    pub markers: Arc<dyn MarkerStore>,
     /// One a domain.
     pub outboxes: Vec<Arc<dyn Outbox>>,
     /// Where group `inventory` keeps its offsets.
@@ -81,6 +82,7 @@ pub(super) fn open(config: &Config) -> Result<Opened, AppError> {
         products: files.products.clone(),
         orders: files.orders.clone(),
         operations: files.operations.clone(),
+        markers: files.operations.clone(),
         outboxes: vec![files.users.clone(), files.products.clone(), files.orders.clone(), files.operations.clone()],
         product_consumption: files.products.clone(),
         order_consumption: files.orders.clone(),

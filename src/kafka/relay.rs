@@ -19,8 +19,9 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::backoff::Backoff;
-use super::consumer::{stopped, wall_clock};
+use super::consumer::stopped;
 use super::{EventLog, LogError, check_size};
+use crate::actors::clock::now;
 use crate::domain::events::PendingEvent;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -52,7 +53,7 @@ impl Default for RelaySettings {
             sweep_every: Duration::from_secs(10),
             sweep_age: Duration::from_secs(10),
             wait: Backoff::new(Duration::from_millis(50), Duration::from_secs(5)),
-            clock: wall_clock,
+            clock: now,
         }
     }
 }

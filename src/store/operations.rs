@@ -64,11 +64,14 @@ pub trait OperationsStore: Send + Sync {
         at: Timestamp,
     ) -> Result<SettleDeadLetter, StoreError>;
 
-    /// What is kept under this name: how far a job that must survive a crash has come.
+    /// Marks a letter discarded, with who did it.
+    async fn discard_dead_letter(&self, id: &str, by: &str, at: Timestamp) -> Result<SettleDeadLetter, StoreError>;
+}
+
+/// Names under which a job that must survive a crash keeps how far it has come.
+#[async_trait]
+pub trait MarkerStore: Send + Sync {
     async fn marker(&self, name: &str) -> Result<Option<String>, StoreError>;
 
     async fn set_marker(&self, name: &str, value: &str) -> Result<(), StoreError>;
-
-    /// Marks a letter discarded, with who did it.
-    async fn discard_dead_letter(&self, id: &str, by: &str, at: Timestamp) -> Result<SettleDeadLetter, StoreError>;
 }

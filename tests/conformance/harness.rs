@@ -45,7 +45,7 @@ macro_rules! conformance {
 pub mod sqlite {
     use std::sync::Arc;
 
-    use souk::store::operations::OperationsStore;
+    use souk::store::operations::{MarkerStore, OperationsStore};
     use souk::store::orders::OrderStore;
     use souk::store::products::ProductStore;
     use souk::store::sqlite::{SqliteOperationsStore, SqliteOrderStore, SqliteProductStore, SqliteUserStore};
@@ -70,6 +70,7 @@ pub mod sqlite {
     opens!(users, dyn UserStore, SqliteUserStore);
     opens!(products, dyn ProductStore, SqliteProductStore);
     opens!(orders, dyn OrderStore, SqliteOrderStore);
+    opens!(markers, dyn MarkerStore, SqliteOperationsStore);
     opens!(operations, dyn OperationsStore, SqliteOperationsStore);
 }
 

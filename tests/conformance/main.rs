@@ -10,6 +10,7 @@ mod harness;
 
 mod consumption;
 mod inventory;
+mod markers;
 mod operations;
 mod orders;
 mod outbox;

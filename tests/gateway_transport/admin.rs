@@ -12,7 +12,14 @@ fn start(health: &Health, faults: Option<FaultSwitch>) -> AdminServer {
     let registry = prometheus::Registry::new();
     let counter = prometheus::IntCounter::new("souk_things_total", "Things.").unwrap();
     registry.register(Box::new(counter)).unwrap();
-    AdminServer::start(SocketAddr::from(([127, 0, 0, 1], 0)), health.clone(), registry, nothing_to_read(), faults).unwrap()
+    AdminServer::start(
+        SocketAddr::from(([127, 0, 0, 1], 0)),
+        health.clone(),
+        registry,
+        Arc::new(|| Box::pin(async {})),
+        faults,
+    )
+    .unwrap()
 }
 
 async fn ask(server: &AdminServer, method: Method, path: &str) -> (u16, String) {

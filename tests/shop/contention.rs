@@ -51,7 +51,7 @@ async fn two_line_orders_in_opposite_order_with_cancels_in_between_keep_the_book
                 _ => vec![(left, 1), (left, 1)],
             };
             let order = app.place(buyer, &format!("pair-{n}"), &lines, 30_000).await;
-            if n % 5 == 0 && order["order"]["status"] == "CONFIRMED" {
+            if n.is_multiple_of(5) && order["order"]["status"] == "CONFIRMED" {
                 let cancel = "mutation($id: ID!) { orderCancel(id: $id) { order { status } userErrors { code } } }";
                 let id = serde_json::json!({ "id": order["order"]["id"] });
                 let cancelled = app.query(Some(&buyer.token), cancel, id).await;

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
@@ -17,6 +17,7 @@ use super::backoff::Backoff;
 use super::envelope::{self, DecodeError};
 use super::{EventLog, LogError, Record};
 use crate::actors::AskError;
+use crate::actors::clock::now;
 use crate::domain::events::Topic;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -174,15 +175,9 @@ impl ConsumerSettings {
             retry: Backoff::new(Duration::from_secs(1), Duration::from_secs(600)),
             wait: Backoff::new(Duration::from_millis(50), Duration::from_secs(5)),
             flush_after: Duration::from_secs(1),
-            clock: wall_clock,
+            clock: now,
         }
     }
-}
-
-/// The time of the machine.
-pub fn wall_clock() -> Timestamp {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Counters of a group, for metrics. They only rise while the process lives.

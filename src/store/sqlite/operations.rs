@@ -13,7 +13,7 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::consumption::{Consumed, Consumption};
-use crate::store::operations::{DeadLetter, OperationsStore, SettleDeadLetter};
+use crate::store::operations::{DeadLetter, MarkerStore, OperationsStore, SettleDeadLetter};
 
 const MIGRATIONS: &[Migration] = &[DEAD_LETTERS, MARKERS];
 
@@ -102,6 +102,22 @@ impl OperationsStore for SqliteOperationsStore {
         .await
     }
 
+    async fn discard_dead_letter(&self, id: &str, by: &str, at: Timestamp) -> Result<SettleDeadLetter, StoreError> {
+        let by = by.to_owned();
+        self.settle(id, move |write, letter| {
+            write
+                .sql()
+                .prepare_cached("UPDATE dead_letters SET discarded_at = ?2, discarded_by = ?3 WHERE id = ?1")?
+                .execute((&letter.id, at.0, by))?;
+            letter.discarded_at = Some(at);
+            Ok(())
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl MarkerStore for SqliteOperationsStore {
     async fn marker(&self, name: &str) -> Result<Option<String>, StoreError> {
         let name = name.to_owned();
         self.database
@@ -125,19 +141,6 @@ impl OperationsStore for SqliteOperationsStore {
                 Ok(())
             })
             .await
-    }
-
-    async fn discard_dead_letter(&self, id: &str, by: &str, at: Timestamp) -> Result<SettleDeadLetter, StoreError> {
-        let by = by.to_owned();
-        self.settle(id, move |write, letter| {
-            write
-                .sql()
-                .prepare_cached("UPDATE dead_letters SET discarded_at = ?2, discarded_by = ?3 WHERE id = ?1")?
-                .execute((&letter.id, at.0, by))?;
-            letter.discarded_at = Some(at);
-            Ok(())
-        })
-        .await
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::backoff::Backoff;
@@ -71,14 +71,12 @@ pub struct RelayStats {
     pub refused: AtomicU64,
 }
 
-/// Publishes the events of one domain. Keep it for as long as the process lives: it holds the outbox's channel, and
-/// [`Relay::run`] can be started again on it.
+/// Publishes the events of one domain. [`Relay::run`] can be started again at any time, also while an earlier run is
+/// stuck on a blocked thread: the newest takes the outbox's channel.
 pub struct Relay {
     outbox: Arc<dyn Outbox>,
     log: Arc<dyn EventLog>,
     settings: RelaySettings,
-    /// Held by the run loop.
-    inbox: Mutex<Option<mpsc::Receiver<Vec<PendingEvent>>>>,
     in_flight: AtomicUsize,
     stats: Arc<RelayStats>,
     /// Numbers of the drains that were asked for and done.
@@ -88,10 +86,9 @@ pub struct Relay {
 
 impl Relay {
     pub fn new(outbox: Arc<dyn Outbox>, log: Arc<dyn EventLog>, settings: RelaySettings) -> Self {
-        let inbox = Mutex::new(outbox.committed());
         let (in_flight, stats) = (AtomicUsize::new(0), Arc::default());
         let (drain_asked, drain_done) = (watch::Sender::new(0), watch::Sender::new(0));
-        Self { outbox, log, settings, inbox, in_flight, stats, drain_asked, drain_done }
+        Self { outbox, log, settings, in_flight, stats, drain_asked, drain_done }
     }
 
     pub fn domain(&self) -> &'static str {
@@ -122,10 +119,8 @@ impl Relay {
     /// Publishes until `stop` turns true (or its sender is gone), then what is still queued if the log takes it. The
     /// future may be dropped at any await and run again: what it had in hand is still pending in the store.
     pub async fn run(&self, mut stop: watch::Receiver<bool>) {
-        let mut inbox = self.inbox.lock().await;
-        if inbox.is_none() {
-            tracing::error!(domain = self.domain(), "the outbox's channel was taken before: publishing by sweeps only");
-        }
+        // Taken before the first sweep: what is committed in between comes twice rather than never.
+        let mut inbox = Some(self.outbox.committed());
         let mut asked = self.drain_asked.subscribe();
         let mut foreign = self.outbox.foreign_writes();
         let mut watching_foreign = true;
@@ -158,8 +153,8 @@ impl Relay {
                 () = stopped(&mut stop) => {}
                 count = receive(inbox.as_mut(), &mut commits, self.settings.max_commits) => {
                     if count == 0 {
-                        // The store is gone, and with it every sender.
-                        *inbox = None;
+                        // The store is gone, or a newer run has the channel.
+                        inbox = None;
                     }
                     if inbox.as_ref().is_some_and(|inbox| count + inbox.len() >= inbox.max_capacity()) {
                         // It was full: commits may have been left out.

@@ -16,9 +16,10 @@ pub trait Outbox: Send + Sync {
     /// The domain, for logs and metrics: `users`, `products`, `orders`, `operations`.
     fn domain(&self) -> &'static str;
 
-    /// The events of each commit of this process, in commit order, right after the commit. Can be taken once. The
-    /// channel is bounded: what does not fit stays pending and is found by a sweep.
-    fn committed(&self) -> Option<mpsc::Receiver<Vec<PendingEvent>>>;
+    /// The events of each commit of this process from now on, in commit order, right after the commit. The newest
+    /// receiver gets them and an earlier one ends, so that a relay that was cut off can be replaced. The channel is
+    /// bounded: what does not fit stays pending, and a sweep is asked for.
+    fn committed(&self) -> mpsc::Receiver<Vec<PendingEvent>>;
 
     /// Fires when events may be pending that `committed` does not carry: another process has written to this database
     /// (SQLite's `data_version`), or the channel had overflowed and is empty again. Time to sweep. After an overflow

@@ -10,7 +10,7 @@ type Users = Under<dyn UserStore>;
 
 conformance!(users:
     what_is_committed_is_handed_over_in_commit_order,
-    the_handover_is_taken_once,
+    the_newest_receiver_gets_what_is_committed_and_an_earlier_one_ends,
     clear_forgets_exactly_what_it_names,
     pending_keeps_the_sequence_of_each_aggregate,
     pending_leaves_out_what_is_younger,
@@ -19,7 +19,7 @@ conformance!(users:
 );
 
 async fn what_is_committed_is_handed_over_in_commit_order(users: Users) {
-    let mut committed = users.outbox.committed().unwrap();
+    let mut committed = users.outbox.committed();
     let mut expected = Vec::new();
     for n in 0..5 {
         let new = user(&format!("u{n}@example.com"), "User");
@@ -37,9 +37,13 @@ async fn what_is_committed_is_handed_over_in_commit_order(users: Users) {
     assert_eq!(handed, expected);
 }
 
-async fn the_handover_is_taken_once(users: Users) {
-    assert!(users.outbox.committed().is_some());
-    assert!(users.outbox.committed().is_none());
+async fn the_newest_receiver_gets_what_is_committed_and_an_earlier_one_ends(users: Users) {
+    let mut first = users.outbox.committed();
+    let mut second = users.outbox.committed();
+    let new = user("ada@example.com", "Ada");
+    users.port.insert_user(new.clone()).await.unwrap();
+    assert_eq!(soon("a commit", second.recv()).await.unwrap(), [new.event]);
+    assert_eq!(soon("the end", first.recv()).await, None);
 }
 
 async fn clear_forgets_exactly_what_it_names(users: Users) {
@@ -92,7 +96,7 @@ async fn an_event_keeps_its_key_and_headers(users: Users) {
 }
 
 async fn after_an_overflow_a_sweep_is_asked_for_and_nothing_is_lost(users: Users) {
-    let mut committed = users.outbox.committed().unwrap();
+    let mut committed = users.outbox.committed();
     let mut sweep = users.outbox.foreign_writes();
     const COMMITS: i64 = 600;
     for offset in 0..COMMITS {

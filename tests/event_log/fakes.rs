@@ -258,20 +258,19 @@ impl Running {
 pub struct FakeOutbox {
     pub pending: Mutex<BTreeMap<PendingEventId, PendingEvent>>,
     pub cleared: Mutex<Vec<PendingEventId>>,
-    sender: mpsc::Sender<Vec<PendingEvent>>,
-    receiver: Mutex<Option<mpsc::Receiver<Vec<PendingEvent>>>>,
+    capacity: usize,
+    sender: Mutex<Option<mpsc::Sender<Vec<PendingEvent>>>>,
     pub foreign: watch::Sender<u64>,
     pub clear_fails: std::sync::atomic::AtomicBool,
 }
 
 impl FakeOutbox {
     pub fn new(capacity: usize) -> Arc<Self> {
-        let (sender, receiver) = mpsc::channel(capacity);
         Arc::new(Self {
             pending: Mutex::default(),
             cleared: Mutex::default(),
-            sender,
-            receiver: Mutex::new(Some(receiver)),
+            capacity,
+            sender: Mutex::default(),
             foreign: watch::Sender::new(0),
             clear_fails: std::sync::atomic::AtomicBool::new(false),
         })
@@ -280,7 +279,9 @@ impl FakeOutbox {
     /// A commit of this process.
     pub fn commit(&self, events: Vec<PendingEvent>) {
         self.commit_silently(events.clone());
-        let _ = self.sender.try_send(events);
+        if let Some(sender) = &*self.sender.lock().unwrap() {
+            let _ = sender.try_send(events);
+        }
     }
 
     /// A commit that the channel does not carry.
@@ -302,8 +303,10 @@ impl Outbox for FakeOutbox {
         "test"
     }
 
-    fn committed(&self) -> Option<mpsc::Receiver<Vec<PendingEvent>>> {
-        self.receiver.lock().unwrap().take()
+    fn committed(&self) -> mpsc::Receiver<Vec<PendingEvent>> {
+        let (sender, receiver) = mpsc::channel(self.capacity);
+        *self.sender.lock().unwrap() = Some(sender);
+        receiver
     }
 
     fn foreign_writes(&self) -> watch::Receiver<u64> {

@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::migrations::{Migrated, Migration, OpenError, migrate};
 use super::queue::{Closed, Popped, Queue};
 pub use super::writer::Write;
-use super::writer::{Announcer, Job, Writer, data_version, panic_message};
+use super::writer::{Announcer, CommittedSender, Job, Writer, data_version, panic_message};
 use super::{consumption, outbox};
 use crate::domain::events::PendingEvent;
 use crate::domain::time::Timestamp;
@@ -48,7 +48,7 @@ struct Inner {
     reads: Arc<Queue<ReadJob>>,
     readers: Mutex<Vec<JoinHandle<()>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    committed: Arc<OnceLock<mpsc::Sender<Vec<PendingEvent>>>>,
+    committed: CommittedSender,
     sweep: watch::Receiver<u64>,
 }
 
@@ -65,7 +65,7 @@ impl Database {
         let migrated = migrate(&mut connection, path, migrations)?;
         let writes = Arc::new(Queue::new(QUEUE_CAPACITY));
         let reads = Arc::new(Queue::new(QUEUE_CAPACITY));
-        let committed = Arc::new(OnceLock::new());
+        let committed = CommittedSender::default();
         let (sweep, sweep_asked) = watch::channel(0);
         let inner = Arc::new(Inner {
             domain,
@@ -149,9 +149,10 @@ impl Database {
         self.inner.domain
     }
 
-    pub(super) fn committed(&self) -> Option<mpsc::Receiver<Vec<PendingEvent>>> {
+    pub(super) fn committed(&self) -> mpsc::Receiver<Vec<PendingEvent>> {
         let (sender, receiver) = mpsc::channel(COMMITTED_CAPACITY);
-        self.inner.committed.set(sender).ok().map(|()| receiver)
+        *lock(&self.inner.committed) = Some(sender);
+        receiver
     }
 
     pub(super) fn foreign_writes(&self) -> watch::Receiver<u64> {

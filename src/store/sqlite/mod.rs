@@ -131,7 +131,7 @@ macro_rules! store_over_database {
                 self.database.domain()
             }
 
-            fn committed(&self) -> Option<tokio::sync::mpsc::Receiver<Vec<crate::domain::events::PendingEvent>>> {
+            fn committed(&self) -> tokio::sync::mpsc::Receiver<Vec<crate::domain::events::PendingEvent>> {
                 self.database.committed()
             }
 

@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -117,13 +117,15 @@ pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
     format!("a job of the store panicked: {message}")
 }
 
+/// Where commits are announced; empty until a relay takes the other end.
+pub(super) type CommittedSender = Arc<Mutex<Option<mpsc::Sender<Vec<PendingEvent>>>>>;
+
 /// Hands the events of each commit to the relay.
 ///
 /// When the relay falls behind and its channel is full, later events are held back too, so that none overtakes an
 /// earlier one of its aggregate; once the channel is empty again a sweep is asked for, which finds them all.
 pub(super) struct Announcer {
-    /// Empty until the relay takes the other end.
-    pub(super) committed: Arc<OnceLock<mpsc::Sender<Vec<PendingEvent>>>>,
+    pub(super) committed: CommittedSender,
     pub(super) sweep: watch::Sender<u64>,
     pub(super) behind: bool,
 }
@@ -131,17 +133,23 @@ pub(super) struct Announcer {
 impl Announcer {
     fn announce(&mut self, events: Vec<PendingEvent>) {
         self.catch_up();
-        let Some(committed) = self.committed.get() else { return };
-        if !events.is_empty() && !self.behind {
+        if events.is_empty() || self.behind {
+            return;
+        }
+        if let Some(committed) = self.receiver() {
             self.behind = matches!(committed.try_send(events), Err(mpsc::error::TrySendError::Full(_)));
         }
     }
 
     fn catch_up(&mut self) {
-        if self.behind && self.committed.get().is_none_or(|sender| sender.capacity() == sender.max_capacity()) {
+        if self.behind && self.receiver().is_none_or(|sender| sender.capacity() == sender.max_capacity()) {
             self.behind = false;
             self.ask_for_sweep();
         }
+    }
+
+    fn receiver(&self) -> Option<mpsc::Sender<Vec<PendingEvent>>> {
+        self.committed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn ask_for_sweep(&self) {

@@ -18,8 +18,9 @@ use crate::gateway::auth::Auth;
 use crate::gateway::context::{ActorStateView, ActorStatusView, Shop, SupervisionView};
 use crate::gateway::document_limits::DocumentLimits;
 use crate::gateway::errors::finish_response;
+use crate::gateway::failed_fields::FieldTypes;
 use crate::gateway::rate_limits::{RateLimitSettings, RateLimits};
-use crate::gateway::schema::{SchemaLimits, build_schema, with_loaders};
+use crate::gateway::schema::{SchemaLimits, build_schema, sdl, with_loaders};
 use crate::gateway::server::PublicServer;
 use crate::gateway::service::GraphqlService;
 use crate::gateway::session_check::{SessionCheck, UserActorSessions};
@@ -138,7 +139,8 @@ pub(super) fn start_public(
     let settings = http_settings(config);
     let service = GraphqlService::new(build_schema(shop, limits), Auth::new(core.tokens.clone(), check), settings)
         .preparing_with(Arc::new(|request, _| with_loaders(request)))
-        .finishing_with(Arc::new(finish_response));
+        .finishing_with(Arc::new(finish_response))
+        .with_field_types(FieldTypes::of(&sdl()));
     PublicServer::start(gateway.listen, Arc::new(service), core.metrics.registry()).map_err(AppError::usage)
 }
 

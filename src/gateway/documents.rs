@@ -89,6 +89,10 @@ impl Document {
         Ok(Self { parsed, operations })
     }
 
+    pub fn parsed(&self) -> &ExecutableDocument {
+        &self.parsed
+    }
+
     /// The tree, for the executor, which takes its own.
     pub fn tree(&self) -> ExecutableDocument {
         self.parsed.clone()

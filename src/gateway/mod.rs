@@ -16,6 +16,7 @@ pub mod document_limits;
 pub mod documents;
 pub mod drain;
 pub mod errors;
+pub mod failed_fields;
 pub mod graphiql;
 pub mod http;
 pub mod loaders;

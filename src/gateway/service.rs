@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::auth::{Auth, Credential};
 use super::context::{RequestInfo, Viewer};
 use super::documents::{Document, DocumentCache, OperationFacts};
+use super::failed_fields::FieldTypes;
 use super::request_errors::{RequestError, complete_errors, is_request_error};
 use super::settings::HttpSettings;
 use super::top_level_errors::refine_value_errors;
@@ -61,6 +62,7 @@ pub struct GraphqlService {
     prepare: PrepareRequest,
     finish: FinishResponse,
     documents: DocumentCache,
+    types: Arc<FieldTypes>,
     pub auth: Auth,
     pub settings: HttpSettings,
 }
@@ -72,6 +74,7 @@ impl GraphqlService {
             prepare: Arc::new(|request, _| request),
             finish: Arc::new(|response, info| complete_errors(response, &info.request_id)),
             documents: DocumentCache::new(settings.document_limits),
+            types: Arc::default(),
             auth,
             settings,
         }
@@ -86,6 +89,12 @@ impl GraphqlService {
     /// Sets what is done to every response of the schema.
     pub fn finishing_with(mut self, finish: FinishResponse) -> Self {
         self.finish = finish;
+        self
+    }
+
+    /// Sets the types of the schema's fields, which tell what an error leaves of the data.
+    pub fn with_field_types(mut self, types: FieldTypes) -> Self {
+        self.types = Arc::new(types);
         self
     }
 
@@ -108,9 +117,11 @@ impl GraphqlService {
     pub async fn execute(&self, parsed: ParsedRequest, viewer: Viewer, info: &RequestInfo) -> Response {
         debug_assert_ne!(parsed.facts.kind, OperationType::Subscription);
         let (document, was_cached) = (Arc::clone(&parsed.document), parsed.was_cached);
+        let operation_name = parsed.parameters.operation_name.clone();
         let (request, text) = self.request(parsed, viewer, info);
         match timeout(self.settings.request_timeout, self.executor.execute(request)).await {
             Ok(mut response) => {
+                self.types.put_nulls(&mut response, document.parsed(), operation_name.as_deref());
                 if !was_cached && !is_request_error(&response) {
                     self.documents.keep(&text, document);
                 }
@@ -127,8 +138,11 @@ impl GraphqlService {
 
     /// Starts a subscription. Its responses still have to be given to [`Self::finish`].
     pub fn subscribe(&self, parsed: ParsedRequest, viewer: Viewer, info: &RequestInfo) -> BoxStream<'static, Response> {
+        let (types, document) = (Arc::clone(&self.types), Arc::clone(&parsed.document));
+        let operation_name = parsed.parameters.operation_name.clone();
         let (request, text) = self.request(parsed, viewer, info);
         let refined = move |mut response: Response| {
+            types.put_nulls(&mut response, document.parsed(), operation_name.as_deref());
             refine_value_errors(&mut response, &text);
             response
         };

@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -286,15 +287,14 @@ fn unrest(dir: &Path) -> Option<String> {
 }
 
 async fn at_rest(dir: &Path) {
-    let mut last = None;
-    let mut changed = Instant::now();
+    let last = RefCell::new((None, Instant::now()));
     eventually("everything comes to rest", async || {
         let now = unrest(dir);
-        if now != last {
-            last.clone_from(&now);
-            changed = Instant::now();
+        let mut last = last.borrow_mut();
+        if last.0 != now {
+            *last = (now.clone(), Instant::now());
         }
-        assert!(now.is_none() || changed.elapsed() < Duration::from_secs(20), "stuck: {now:?}");
+        assert!(now.is_none() || last.1.elapsed() < Duration::from_secs(20), "stuck: {now:?}");
         now.is_none().then_some(())
     })
     .await;

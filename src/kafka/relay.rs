@@ -9,13 +9,15 @@
 //! something may have been missed, the event is left to a sweep, and the sweep has all of the aggregate in sequence.
 
 use std::collections::{HashMap, HashSet};
+use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::backoff::Backoff;
@@ -76,8 +78,7 @@ pub struct Relay {
     outbox: Arc<dyn Outbox>,
     log: Arc<dyn EventLog>,
     settings: RelaySettings,
-    /// Held by the run loop.
-    inbox: Mutex<Option<mpsc::Receiver<Vec<PendingEvent>>>>,
+    inbox: Inbox,
     in_flight: AtomicUsize,
     stats: Arc<RelayStats>,
     /// Numbers of the drains that were asked for and done.
@@ -87,7 +88,7 @@ pub struct Relay {
 
 impl Relay {
     pub fn new(outbox: Arc<dyn Outbox>, log: Arc<dyn EventLog>, settings: RelaySettings) -> Self {
-        let inbox = Mutex::new(outbox.committed());
+        let inbox = Inbox { channel: Mutex::new(outbox.committed()), newest_run: AtomicU64::new(0) };
         let (in_flight, stats) = (AtomicUsize::new(0), Arc::default());
         let (drain_asked, drain_done) = (watch::Sender::new(0), watch::Sender::new(0));
         Self { outbox, log, settings, inbox, in_flight, stats, drain_asked, drain_done }
@@ -119,10 +120,11 @@ impl Relay {
     }
 
     /// Publishes until `stop` turns true (or its sender is gone), then what is still queued if the log takes it. The
-    /// future may be dropped at any await and run again: what it had in hand is still pending in the store.
+    /// future may be dropped, or left hanging on a blocked thread, at any await and run again: what it had in hand is
+    /// still pending in the store.
     pub async fn run(&self, mut stop: watch::Receiver<bool>) {
-        let mut inbox = self.inbox.lock().await;
-        if inbox.is_none() {
+        let run = self.inbox.begin_run();
+        if self.inbox.lock().is_none() {
             tracing::error!(domain = self.domain(), "the outbox's channel was taken before: publishing by sweeps only");
         }
         let mut asked = self.drain_asked.subscribe();
@@ -132,7 +134,7 @@ impl Relay {
         let mut commits = Vec::new();
         loop {
             if *stop.borrow_and_update() {
-                round.finish(inbox.as_mut()).await;
+                round.finish(self.inbox.take_queued()).await;
                 return;
             }
             if let Some(sweep) = round.sweep_due() {
@@ -142,7 +144,7 @@ impl Relay {
                 }
             }
             let number = *asked.borrow_and_update();
-            let idle = inbox.as_ref().is_none_or(mpsc::Receiver::is_empty);
+            let idle = self.inbox.lock().as_ref().is_none_or(mpsc::Receiver::is_empty);
             if number > *self.drain_done.borrow() && idle {
                 // Also what a full channel did not carry.
                 let swept = round.sweep(Sweep::All).await;
@@ -155,12 +157,8 @@ impl Relay {
             tokio::select! {
                 biased;
                 () = stopped(&mut stop) => {}
-                count = receive(inbox.as_mut(), &mut commits, self.settings.max_commits) => {
-                    if count == 0 {
-                        // The store is gone, and with it every sender.
-                        *inbox = None;
-                    }
-                    if inbox.as_ref().is_some_and(|inbox| count + inbox.len() >= inbox.max_capacity()) {
+                count = self.inbox.receive(run, &mut commits, self.settings.max_commits) => {
+                    if self.inbox.lock().as_ref().is_some_and(|inbox| count + inbox.len() >= inbox.max_capacity()) {
                         // It was full: commits may have been left out.
                         round.sweep = Some(Sweep::All);
                     }
@@ -182,14 +180,46 @@ impl Relay {
     }
 }
 
-async fn receive(
-    inbox: Option<&mut mpsc::Receiver<Vec<PendingEvent>>>,
-    commits: &mut Vec<Vec<PendingEvent>>,
-    max: usize,
-) -> usize {
-    match inbox {
-        Some(inbox) => inbox.recv_many(commits, max).await,
-        None => std::future::pending().await,
+/// The outbox's channel. A run borrows it for a moment at a time: one that hangs on a blocked thread withholds it from
+/// nobody, and takes nothing more once a newer one has begun.
+struct Inbox {
+    channel: Mutex<Option<mpsc::Receiver<Vec<PendingEvent>>>>,
+    newest_run: AtomicU64,
+}
+
+impl Inbox {
+    fn begin_run(&self) -> u64 {
+        self.newest_run.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<mpsc::Receiver<Vec<PendingEvent>>>> {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for commits; 0 when the store is gone, and with it every sender.
+    async fn receive(&self, run: u64, commits: &mut Vec<Vec<PendingEvent>>, max: usize) -> usize {
+        poll_fn(|task| {
+            let mut channel = self.lock();
+            match channel.as_mut() {
+                Some(inbox) if self.newest_run.load(Ordering::Relaxed) == run => {
+                    let count = ready!(inbox.poll_recv_many(task, commits, max));
+                    if count == 0 {
+                        *channel = None;
+                    }
+                    Poll::Ready(count)
+                }
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn take_queued(&self) -> Vec<PendingEvent> {
+        let (mut queued, mut channel) = (Vec::new(), self.lock());
+        while let Some(commit) = channel.as_mut().and_then(|inbox| inbox.try_recv().ok()) {
+            queued.extend(commit);
+        }
+        queued
     }
 }
 
@@ -405,13 +435,7 @@ impl<'a> Round<'a> {
     }
 
     /// At the end: what is queued, once; the store still has what the log does not take.
-    async fn finish(&mut self, inbox: Option<&mut mpsc::Receiver<Vec<PendingEvent>>>) {
-        let mut queued = Vec::new();
-        if let Some(inbox) = inbox {
-            while let Ok(commit) = inbox.try_recv() {
-                queued.extend(commit);
-            }
-        }
+    async fn finish(&mut self, queued: Vec<PendingEvent>) {
         let mut result = self.publish_fresh(queued.into_iter()).await;
         if result.is_ok() && self.sweep.is_some() {
             result = self.sweep(Sweep::All).await;

@@ -193,7 +193,9 @@ async fn place_one(
     let placed = core.orders.ask(request, core.ask_deadline).await??;
     let order =
         await_verdict(&core.orders, &core.live, placed.order, customer_id, VERDICT_DEADLINE, core.ask_deadline).await;
-    if order.status != OrderStatus::Confirmed {
+    // An interrupted fill may have stopped between two steps: it goes on from where this order stands.
+    let has_been = |status| order.timeline.iter().any(|entry| entry.status == status);
+    if !has_been(OrderStatus::Confirmed) {
         return Ok(());
     }
     // Seven of ten orders are on their way or arrived, one was cancelled, the rest are fresh.
@@ -203,7 +205,7 @@ async fn place_one(
         7 => &[OrderStatus::Cancelled],
         _ => &[],
     };
-    for to in steps {
+    for to in steps.iter().filter(|to| !has_been(**to)) {
         let advance = OrderAdvance { id: order.id, customer_id: None, to: *to, note: None };
         core.orders.ask(AdvanceOrder { advance }, core.ask_deadline).await??;
     }

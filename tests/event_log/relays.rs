@@ -202,6 +202,21 @@ async fn stopping_publishes_what_is_queued() {
     assert_eq!(stage.outbox.pending_count(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_run_that_hangs_on_a_blocked_thread_does_not_hold_up_the_next() {
+    let stage = Stage::new(100);
+    let (_stop, stopped) = watch::channel(false);
+    let mut hanging = Box::pin(stage.relay.run(stopped));
+    // It waits for commits; from here on nobody polls it.
+    assert!(tokio::time::timeout(Duration::from_millis(1), &mut hanging).await.is_err());
+    let (_stop, _task) = stage.start();
+    tokio::task::yield_now().await;
+    stage.outbox.commit(vec![event("a", 1)]);
+    stage.drained().await;
+    assert_eq!(stage.sequences("")["a"], [1]);
+    drop(hanging);
+}
+
 /// Random commits, lost announcements, failures of log and store, unknown outcomes, crashes: everything is published,
 /// nothing of an aggregate before what precedes it.
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! What the black-box tests share: a shop in this process or as the real binary, and clients that speak to it as a
 //! user's would. Nothing here sleeps: what is awaited is polled with a deadline, or comes over a socket.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, reason = "test code: a failure here fails the test")]
 
 pub mod client;

@@ -140,12 +140,15 @@ pub struct NewOrder {
 }
 
 impl NewOrder {
+    /// The sum of the lines.
+    pub fn total(&self) -> Result<Money, AmountOverflow> {
+        let nothing = Money::new(0, self.currency);
+        self.lines.iter().try_fold(nothing, |sum, line| sum.plus(line.unit_price.times(line.quantity)?))
+    }
+
     /// The PENDING order with the event that announces it.
     pub fn place(self, at: Timestamp) -> Result<(Order, PendingEvent), AmountOverflow> {
-        let mut total = Money::new(0, self.currency);
-        for line in &self.lines {
-            total = total.plus(line.unit_price.times(line.quantity)?)?;
-        }
+        let total = self.total()?;
         let order = Order {
             id: self.id,
             number: self.number,

@@ -168,8 +168,8 @@ impl OrderTools {
             idempotency_key: request.idempotency_key.clone(),
             input_digest,
         };
-        // Placing it once here refuses a total that does not fit before anything is written.
-        order.clone().place(now()).map_err(|error| DomainError::invalid("lines", error))?;
+        // A total that does not fit is refused here, where an earlier order under the key can still win over it.
+        order.total().map_err(|error| DomainError::invalid("lines", error))?;
         Ok(order)
     }
 

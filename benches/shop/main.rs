@@ -1,0 +1,30 @@
+//! The shop's measurements: `scripts/bench` runs them and prints one table.
+//!
+//! Every figure is a ratio within one run, because the machine's own speed is not the subject. The shop is the release
+//! binary in a process of its own, the clients are this binary again (`shop client`), so that neither's CPU time is
+//! taken for the other's. An answer with `errors` counts as a failure and is never counted as done.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that fails ends with a panic and prints")]
+
+mod bare;
+mod follow;
+mod http;
+mod idle;
+mod job;
+mod load;
+mod process;
+mod run;
+mod shop;
+mod table;
+mod yardstick;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("client") => job::serve_client(),
+        Some("bare") => bare::serve(&arguments[1]),
+        Some("only") => run::all(&run::Only::named(&arguments[1..])),
+        // Cargo passes `--bench`.
+        _ => run::all(&run::Only::default()),
+    }
+}

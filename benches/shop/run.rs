@@ -111,7 +111,7 @@ impl Orders<'_> {
         // The yardstick is taken before and after each load: the machine's speed changes with its neighbours.
         let mut last = yardstick::one_thread(folder);
         let mut first = last;
-        let mut against = |last: &mut f64| {
+        let against = |last: &mut f64| {
             let now = yardstick::one_thread(folder);
             let mean = (*last + now) / 2.0;
             *last = now;

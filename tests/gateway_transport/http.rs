@@ -83,7 +83,7 @@ async fn requests_are_answered_by_the_specification() {
             json!({ "query": "query($n: Int!) { double(number: $n) }", "variables": { "n": "x" } }),
             400,
             200,
-            "GRAPHQL_VALIDATION_FAILED",
+            "BAD_USER_INPUT",
         ),
         (
             json!({ "query": "query($n: Int!) { double(number: $n) }", "variables": { "n": null } }),

@@ -18,7 +18,6 @@ use crate::gateway::auth::Auth;
 use crate::gateway::context::{ActorStateView, ActorStatusView, Shop, SupervisionView};
 use crate::gateway::document_limits::DocumentLimits;
 use crate::gateway::errors::finish_response;
-use crate::gateway::failed_fields::FieldTypes;
 use crate::gateway::rate_limits::{RateLimitSettings, RateLimits};
 use crate::gateway::schema::{SchemaLimits, build_schema, sdl, with_loaders};
 use crate::gateway::server::PublicServer;
@@ -140,7 +139,7 @@ pub(super) fn start_public(
     let service = GraphqlService::new(build_schema(shop, limits), Auth::new(core.tokens.clone(), check), settings)
         .preparing_with(Arc::new(|request, _| with_loaders(request)))
         .finishing_with(Arc::new(finish_response))
-        .with_field_types(FieldTypes::of(&sdl()));
+        .typed_by(&sdl());
     PublicServer::start(gateway.listen, Arc::new(service), core.metrics.registry()).map_err(AppError::usage)
 }
 

@@ -69,6 +69,10 @@ impl Document {
             within(size.expanded, limits.max_expanded_selections, "fields with its fragments put in place")?;
             within(size.fields, limits.max_root_fields, "root fields")?;
             let kind = operation.node.ty;
+            if kind == OperationType::Subscription && size.fields > 1 {
+                let message = "a subscription has one root field";
+                return Err(RequestError::new(Code::GraphqlValidationFailed, message));
+            }
             let ignores_token = kind == OperationType::Mutation && only_token_free(selections, &parsed.fragments, 0);
             let required = operation
                 .node

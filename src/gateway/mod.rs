@@ -39,4 +39,5 @@ pub mod stock_updates;
 pub mod supervision;
 pub mod top_level_errors;
 pub mod users;
+pub mod variable_values;
 pub mod ws;

@@ -15,6 +15,7 @@ use super::failed_fields::FieldTypes;
 use super::request_errors::{RequestError, complete_errors, is_request_error};
 use super::settings::HttpSettings;
 use super::top_level_errors::refine_value_errors;
+use super::variable_values::InputTypes;
 
 /// Adds to a request what its resolvers need besides the viewer and the request's info: loaders of its own.
 pub type PrepareRequest = Arc<dyn Fn(Request, Viewer) -> Request + Send + Sync>;
@@ -63,6 +64,7 @@ pub struct GraphqlService {
     finish: FinishResponse,
     documents: DocumentCache,
     types: Arc<FieldTypes>,
+    inputs: InputTypes,
     pub auth: Auth,
     pub settings: HttpSettings,
 }
@@ -75,6 +77,7 @@ impl GraphqlService {
             finish: Arc::new(|response, info| complete_errors(response, &info.request_id)),
             documents: DocumentCache::new(settings.document_limits),
             types: Arc::default(),
+            inputs: InputTypes::default(),
             auth,
             settings,
         }
@@ -92,9 +95,10 @@ impl GraphqlService {
         self
     }
 
-    /// Sets the types of the schema's fields, which tell what an error leaves of the data.
-    pub fn with_field_types(mut self, types: FieldTypes) -> Self {
-        self.types = Arc::new(types);
+    /// Sets the schema's text: its types tell what an error leaves of the data and whether variables fit.
+    pub fn typed_by(mut self, sdl: &str) -> Self {
+        self.types = Arc::new(FieldTypes::of(sdl));
+        self.inputs = InputTypes::of(sdl);
         self
     }
 
@@ -102,6 +106,7 @@ impl GraphqlService {
     pub fn parse(&self, parameters: Parameters) -> Result<ParsedRequest, RequestError> {
         let (document, was_cached) = self.documents.get(&parameters.query)?;
         let facts = document.operation(parameters.operation_name.as_deref(), &parameters.variables)?;
+        self.inputs.check(document.parsed(), parameters.operation_name.as_deref(), &parameters.variables)?;
         Ok(ParsedRequest { facts, parameters, document, was_cached })
     }
 

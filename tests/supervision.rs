@@ -2,6 +2,7 @@
 //! accepted is lost.
 
 #![expect(clippy::unwrap_used, reason = "test code: a failure here fails the test")]
+#![allow(clippy::print_stdout, reason = "how long things took is told with --nocapture")]
 
 mod support;
 

@@ -2,6 +2,7 @@
 //! accepted is lost.
 
 #![expect(clippy::unwrap_used, reason = "test code: a failure here fails the test")]
+#![allow(clippy::print_stdout, reason = "how long things took is told with --nocapture")]
 
 mod support;
 
@@ -363,6 +364,23 @@ async fn sigterm_under_load_answers_what_was_accepted_and_ends_with_0() {
         let again = client.place(&scene.customer, key, &[(&scene.product, 1)], 10_000).await;
         assert_eq!((&again["order"]["id"], &again["order"]["status"]), (&json!(id), &json!("CONFIRMED")), "{again}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn threads_that_were_given_up_do_not_hold_up_the_stop() {
+    let mut scene = Scene::start(&[FAULTS]).await;
+    for actor in ["events.tail", "orders.verdicts"] {
+        assert_eq!(scene.inject(actor, "freeze").await, 202);
+    }
+    for actor in ["events.tail", "orders.verdicts"] {
+        scene.back_after(actor, 1).await;
+    }
+    let placed = scene.client.place(&scene.customer, "last", &[(&scene.product, 1)], 0).await;
+    assert_eq!(placed["order"]["status"], "PENDING", "{placed}");
+    scene.shop().signal("TERM");
+    // Long before they would wake.
+    let exit = wait(scene.shop.take().unwrap(), Duration::from_secs(8)).await;
+    assert_eq!(exit.status.code(), Some(0), "{}", exit.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

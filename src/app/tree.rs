@@ -13,7 +13,7 @@
 //!      └─ events.dead-letters   group `dead-letters`
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -64,7 +64,7 @@ pub(super) struct Background {
     stop_consumers: Stopping,
     stop_relays: Stopping,
     relays: Vec<Arc<Relay>>,
-    /// Every loop that has not ended holds a receiver of this.
+    /// Every loop that has not ended holds a receiver of this, by its [`Place`].
     consumers_alive: watch::Sender<()>,
 }
 
@@ -272,15 +272,54 @@ impl Loops<'_> {
     where
         F: Future<Output = ()> + 'static,
     {
-        let (stop, alive) = (stopping.subscribe(), self.alive.clone());
+        let (stop, alive, place) = (stopping.subscribe(), self.alive.clone(), Arc::new(Place::default()));
         let work: Work = Arc::new(move || {
-            let (life, running) = (alive.subscribe(), run(stop.clone()));
+            let (life, running) = (place.take(alive.subscribe()), run(stop.clone()));
             Box::pin(async move {
                 running.await;
                 drop(life);
             })
         });
         ActorSpec::new(name, move || Ok(LoopActor::new(Arc::clone(&work)))).policy(RestartPolicy::Transient)
+    }
+}
+
+/// A loop's place among those that a stop waits for. Its latest life has it: one before that may hang on a blocked
+/// thread, which nobody waits for.
+#[derive(Default)]
+struct Place(Mutex<Holder>);
+
+#[derive(Default)]
+struct Holder {
+    life: u64,
+    alive: Option<watch::Receiver<()>>,
+}
+
+impl Place {
+    fn lock(&self) -> MutexGuard<'_, Holder> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(self: &Arc<Self>, alive: watch::Receiver<()>) -> Life {
+        let mut holder = self.lock();
+        holder.life += 1;
+        holder.alive = Some(alive);
+        Life { number: holder.life, place: Arc::clone(self) }
+    }
+}
+
+/// Gives the place up when dropped, unless another life has it by then.
+struct Life {
+    number: u64,
+    place: Arc<Place>,
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        let mut holder = self.place.lock();
+        if holder.life == self.number {
+            holder.alive = None;
+        }
     }
 }
 
@@ -347,4 +386,24 @@ async fn access_tokens(config: &Config, stores: &super::Stores) -> Result<Access
     })?;
     let lifetime = i64::try_from(auth.access_token_seconds).map_err(AppError::usage)?;
     AccessTokens::new(&keys, &auth.issuer, &auth.audience, lifetime).map_err(AppError::failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_counts_as_alive_until_its_latest_life_has_ended() {
+        let (alive, place) = (watch::Sender::new(()), Arc::new(Place::default()));
+        let hanging = place.take(alive.subscribe());
+        let latest = place.take(alive.subscribe());
+        assert_eq!(alive.receiver_count(), 1);
+        drop(latest);
+        assert!(alive.is_closed(), "nobody waits for the life that hangs");
+        let next = place.take(alive.subscribe());
+        drop(hanging);
+        assert!(!alive.is_closed(), "a life that wakes does not end the one after it");
+        drop(next);
+        assert!(alive.is_closed());
+    }
 }

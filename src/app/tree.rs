@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::readings::Readings;
@@ -179,7 +179,7 @@ pub(super) async fn start(
             (VerdictHandler::GROUP, verdict_stats),
             (DEAD_LETTERS, dead_letter_stats),
         ],
-        copying: Mutex::new(()),
+        copying: tokio::sync::Mutex::new(()),
     });
     let background = Background {
         stop_consumers: loops.stop_consumers,

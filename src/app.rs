@@ -211,7 +211,7 @@ pub fn fill_with_demo_data(config: Config, progress: demo::Progress<'_>) -> Resu
 pub fn create_account(config: &Config, account: CreateAccount) -> Result<Result<User, DomainError>, AppError> {
     let users = stores::open_users(config)?;
     actix_rt::System::new().block_on(async {
-        let hasher = PasswordHasher::start(config.auth.bcrypt_cost, 1, 1).map_err(AppError::failed)?;
+        let hasher = PasswordHasher::start(config.auth.bcrypt_cost, 1, 1, Duration::MAX);
         let store: &dyn UserStore = users.as_ref();
         Ok(crate::actors::users::create_account(store, &hasher, account, Preferences::default()).await)
     })

@@ -92,8 +92,8 @@ section! {
         /// Read through [`GatewayConfig::answers_introspection`], which knows `hardened`.
         introspection: bool = true,
         hardened: bool = false,
-        max_depth: usize = 15,
-        max_complexity: usize = 5_000,
+        max_depth: usize = 16,
+        max_complexity: usize = 10_000,
         max_aliases: usize = 100,
         max_root_fields: usize = 50,
         max_body_bytes: usize = 1_048_576,
@@ -426,11 +426,12 @@ impl GatewayConfig {
         self.introspection && !self.hardened
     }
 
-    /// Whether a browser page of `origin` (the request's `Origin` header) may use the API. The gateway's own origin is
-    /// not listed; who asks compares it first.
+    /// Whether a browser page of `origin` (the request's `Origin` header) may use the API: one that is listed, or of
+    /// `public_url`, which is the gateway's own behind a proxy. The address that it listens on is not known here.
     pub fn allows_origin(&self, origin: &str) -> bool {
         let wanted = net::normal_origin(origin);
-        self.allowed_origins.iter().any(|allowed| allowed == "*" || net::normal_origin(allowed) == wanted)
+        let public = Some(&self.public_url).filter(|url| !url.is_empty());
+        self.allowed_origins.iter().chain(public).any(|allowed| allowed == "*" || net::normal_origin(allowed) == wanted)
     }
 
     /// Whether `X-Forwarded-For` and its relatives are believed when `peer` sends them.

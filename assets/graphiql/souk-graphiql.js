@@ -39,7 +39,12 @@
     for (const payload of Object.values((answer && answer.data) || {})) {
       if (payload && payload.session && payload.session.accessToken) {
         const user = payload.session.user || {};
-        keepSession({ token: payload.session.accessToken, user: user.name || user.email || 'this account' });
+        keepSession({
+          token: payload.session.accessToken,
+          refreshToken: payload.session.refreshToken,
+          expiresAt: payload.session.expiresAt,
+          user: user.name || user.email || 'this account',
+        });
       } else if (payload && payload.signedOut) {
         keepSession(null);
       }
@@ -64,8 +69,64 @@
     return current && !own ? { ...given, Authorization: 'Bearer ' + current.token } : given;
   }
 
+  // One renewal at a time: a refresh token is good once.
+  let renewal = null;
+
+  // Goes on with the refresh token, or as nobody where there is none or it is refused.
+  function renewSession() {
+    renewal ??= renewed().finally(() => {
+      renewal = null;
+    });
+    return renewal;
+  }
+
+  async function renewed() {
+    const { refreshToken } = session() || {};
+    if (!refreshToken) {
+      keepSession(null);
+      return;
+    }
+    const query = `mutation($refreshToken: String!) { tokenRefresh(refreshToken: $refreshToken) {
+      session { accessToken refreshToken expiresAt user { name email } } } }`;
+    const answer = await fetchPlainly({ query, variables: { refreshToken } }, { headers: {} });
+    if (answer && answer.data && answer.data.tokenRefresh && answer.data.tokenRefresh.session) {
+      noticeSession(answer);
+    } else {
+      keepSession(null);
+    }
+  }
+
+  // A little early: the request takes time, and clocks differ. A socket says only by its end that a token is bad, so
+  // that a token past its time is never shown.
+  function isOver(current) {
+    return Boolean(current && current.expiresAt) && Date.parse(current.expiresAt) - Date.now() < 10_000;
+  }
+
+  function isUnauthenticated(answer) {
+    const errors = (answer && answer.errors) || [];
+    return errors.some((error) => error.extensions && error.extensions.code === 'UNAUTHENTICATED');
+  }
+
   async function fetcher(params, options) {
-    const answer = await fetchPlainly(params, { ...options, headers: withToken(options && options.headers) });
+    const headers = (options && options.headers) || {};
+    // The schema is everybody's: it must load whatever became of the session.
+    if (params.operationName === 'IntrospectionQuery') {
+      return fetchPlainly(params, options);
+    }
+    if (isOver(session())) {
+      await renewSession();
+    }
+    const sent = withToken(headers);
+    const shown = session();
+    let answer = await fetchPlainly(params, { ...options, headers: sent });
+    // The kept token was refused, not one of the headers editor. Nothing was executed: once more, with another or none.
+    if (sent !== headers && isUnauthenticated(answer)) {
+      const current = session();
+      if (current && shown && current.token === shown.token) {
+        await renewSession();
+      }
+      answer = await fetchPlainly(params, { ...options, headers: withToken(headers) });
+    }
     return noticeSession(answer);
   }
 

@@ -17,7 +17,7 @@ pub type FieldPath = Vec<String>;
 pub enum DomainError {
     #[error("{reason}")]
     InvalidInput { field: FieldPath, reason: String },
-    /// Missing, or not the viewer's: the two are answered alike.
+    /// Missing, or not the viewer's, or no id at all: answered alike, so `what` has its article everywhere.
     #[error("{what} was not found")]
     NotFound { what: &'static str, field: FieldPath },
     /// The object has changed since the caller read it.

@@ -26,9 +26,6 @@ use crate::gateway::session_check::{SessionCheck, UserActorSessions};
 use crate::gateway::settings::HttpSettings;
 use crate::store::outbox::Outbox;
 
-/// The longest `waitMs` of `orderPlace`.
-const MAX_VERDICT_WAIT: Duration = Duration::from_secs(30);
-
 /// How long an injected freeze blocks an actor's thread.
 const FREEZE: Duration = Duration::from_secs(20);
 
@@ -190,8 +187,7 @@ fn http_settings(config: &Config) -> HttpSettings {
     let (origins, proxies) = (gateway.clone(), gateway.clone());
     HttpSettings {
         max_body_bytes: gateway.max_body_bytes,
-        // An order may wait for its verdict for up to 30 s on top of what any request may take.
-        request_timeout: Duration::from_millis(gateway.request_timeout_ms) + MAX_VERDICT_WAIT,
+        request_timeout: Duration::from_millis(gateway.request_timeout_ms),
         graphiql: gateway.serves_graphiql(),
         introspection: gateway.answers_introspection(),
         allows_origin: Arc::new(move |origin| origins.allows_origin(origin)),
@@ -202,6 +198,7 @@ fn http_settings(config: &Config) -> HttpSettings {
             ..DocumentLimits::default()
         },
         max_subscriptions_per_socket: gateway.max_subscriptions_per_socket,
+        max_socket_message_bytes: gateway.max_body_bytes,
         connection_init_timeout: Duration::from_millis(gateway.connection_init_timeout_ms),
         ..HttpSettings::default()
     }

@@ -89,12 +89,14 @@ pub(super) async fn start(
 ) -> Result<Core, AppError> {
     let Opened { stores, log, close_files } = opened;
     let tokens = access_tokens(config, &stores).await?;
-    let hasher = PasswordHasher::start(config.auth.bcrypt_cost, config.auth.hasher_threads, config.auth.hasher_queue)
-        .map_err(AppError::failed)?;
+    let ask_deadline = Duration::from_millis(config.supervision.ask_timeout_ms);
+    let auth = &config.auth;
+    // Half of what an asker waits: the other half is for what comes before and after the hash.
+    let patience = ask_deadline / 2;
+    let hasher = PasswordHasher::start(auth.bcrypt_cost, auth.hasher_threads, auth.hasher_queue, patience);
     let metrics = Metrics::new();
     let live = LiveHub::default();
     let currency: Currency = config.shop.currency.parse().map_err(AppError::usage)?;
-    let ask_deadline = Duration::from_millis(config.supervision.ask_timeout_ms);
 
     let user_tools = Arc::new(UserTools {
         store: Arc::clone(&stores.users),

@@ -72,11 +72,11 @@ async fn list(operations: &Arc<dyn OperationsStore>, arguments: &ListArgs) -> Re
                 print(summary(letter));
             }
         }
-        if page.after.is_none() && !arguments.json {
-            print(format_args!("{} dead letters", listed.total));
-        }
         page.after = listed.entries.last().map(|(cursor, _)| cursor.clone());
         if !listed.has_next {
+            if !arguments.json {
+                print(format_args!("{} dead letters", listed.total));
+            }
             return Ok(ExitCode::SUCCESS);
         }
     }

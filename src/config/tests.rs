@@ -346,6 +346,10 @@ fn origins_and_the_public_url_compare_as_browsers_write_them() {
     }
     assert_eq!(config.public_url(SocketAddr::from(([0, 0, 0, 0], 81))), "http://127.0.0.1:81");
     assert_eq!(config.public_url("[::]:81".parse().unwrap()), "http://[::1]:81");
+    assert!(!config.gateway.allows_origin("https://public.example"));
+    config.gateway.public_url = "https://Public.example:443".into();
+    assert!(config.gateway.allows_origin("https://public.example"));
+    assert!(!config.gateway.allows_origin("http://public.example"));
     config.gateway.public_url = "https://shop.example".into();
     assert_eq!(config.public_url(SocketAddr::from(([0, 0, 0, 0], 81))), "https://shop.example");
     config.gateway.hardened = true;

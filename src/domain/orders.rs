@@ -10,7 +10,7 @@ use super::time::Timestamp;
 
 /// The most lines of an order, before and after merging.
 pub const MAX_LINES: usize = 100;
-/// The most pieces of one product in an order.
+/// The most pieces on a line as it is given. Lines of one product are merged, so an order may hold more of it.
 pub const MAX_QUANTITY: u32 = 10_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

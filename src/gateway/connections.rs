@@ -131,6 +131,12 @@ pub fn page_cost(first: Option<i32>, child: usize) -> usize {
     entries.clamp(1, MAX_PAGE_SIZE as usize).saturating_mul(child).saturating_add(10).min(COST_CEILING)
 }
 
+/// The complexity of a connection on an object: where the object stands in a page, each entry asks an actor for a page
+/// of its own, however short.
+pub fn nested_page_cost(first: Option<i32>, child: usize) -> usize {
+    page_cost(first, child).saturating_add(10)
+}
+
 /// The complexity of a short list whose length is not known beforehand.
 pub fn list_cost(child: usize) -> usize {
     child.saturating_mul(5).saturating_add(1).min(COST_CEILING)
@@ -159,5 +165,6 @@ mod tests {
         assert_eq!(page_cost(None, 2), 50);
         assert_eq!(page_cost(Some(-5), 2), 50);
         assert_eq!(page_cost(Some(i32::MAX), usize::MAX), COST_CEILING);
+        assert_eq!(nested_page_cost(Some(1), 2), 22);
     }
 }

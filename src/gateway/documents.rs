@@ -31,12 +31,17 @@ const TOKEN_FREE_FIELDS: [&str; 8] = [
     "__typename",
 ];
 
+/// The mutation whose answer may wait for stock's verdict.
+const WAITING_FIELD: &str = "orderPlace";
+
 /// What is known of one operation of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OperationFacts {
     pub kind: OperationType,
     /// Its token, good or bad, does not count.
     pub ignores_token: bool,
+    /// How many of its root fields may wait for stock's verdict, one after the other.
+    pub verdict_waits: u32,
 }
 
 #[derive(Debug)]
@@ -69,11 +74,16 @@ impl Document {
             within(size.expanded, limits.max_expanded_selections, "fields with its fragments put in place")?;
             within(size.fields, limits.max_root_fields, "root fields")?;
             let kind = operation.node.ty;
-            if kind == OperationType::Subscription && size.fields > 1 {
-                let message = "a subscription has one root field";
-                return Err(RequestError::new(Code::GraphqlValidationFailed, message));
+            if kind == OperationType::Subscription && size.fields != 1 {
+                let message = format!("a subscription selects one root field, this one selects {}", size.fields);
+                return Err(RequestError {
+                    locations: vec![operation.pos],
+                    ..RequestError::new(Code::GraphqlValidationFailed, message)
+                });
             }
-            let ignores_token = kind == OperationType::Mutation && only_token_free(selections, &parsed.fragments, 0);
+            let is_mutation = kind == OperationType::Mutation;
+            let ignores_token = is_mutation && only_token_free(selections, &parsed.fragments, 0);
+            let verdict_waits = if is_mutation { waiting_fields(selections, &parsed.fragments) } else { 0 };
             let required = operation
                 .node
                 .variable_definitions
@@ -82,7 +92,7 @@ impl Document {
                 .filter(|definition| !definition.var_type.node.nullable && definition.default_value.is_none());
             operations.push(Operation {
                 name: name.cloned(),
-                facts: OperationFacts { kind, ignores_token },
+                facts: OperationFacts { kind, ignores_token, verdict_waits },
                 required_variables: required.map(|definition| definition.name.node.clone()).collect(),
             });
         }
@@ -194,6 +204,18 @@ fn only_token_free(
         })
 }
 
+/// How many root fields wait for a verdict. Called after the sizes are known, as [`only_token_free`] is.
+fn waiting_fields(selections: &SelectionSet, fragments: &HashMap<Name, Positioned<FragmentDefinition>>) -> u32 {
+    let of = |selection: &Positioned<Selection>| match &selection.node {
+        Selection::Field(field) => u32::from(field.node.name.node == WAITING_FIELD),
+        Selection::InlineFragment(inline) => waiting_fields(&inline.node.selection_set.node, fragments),
+        Selection::FragmentSpread(spread) => fragments
+            .get(&spread.node.fragment_name.node)
+            .map_or(0, |fragment| waiting_fields(&fragment.node.selection_set.node, fragments)),
+    };
+    selections.items.iter().map(of).sum()
+}
+
 #[derive(Clone)]
 struct TextBytes;
 
@@ -262,6 +284,40 @@ mod tests {
                 expected,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_subscription_selects_one_root_field() {
+        for text in [
+            "subscription { a }",
+            "subscription { b: a { c d } }",
+            "subscription { ...F } fragment F on Subscription { a }",
+            "subscription { ... on Subscription { a } }",
+        ] {
+            assert!(parse(text).is_ok(), "{text}");
+        }
+        for text in [
+            "subscription { a b }",
+            "subscription { x: a y: a }",
+            "subscription { a ...F } fragment F on Subscription { b }",
+            "query Q { a } subscription S { a ... on Subscription { b } }",
+        ] {
+            assert_eq!(parse(text).unwrap_err().code, Code::GraphqlValidationFailed, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_root_fields_that_wait_for_a_verdict_are_counted() {
+        let cases = [
+            ("mutation { orderCancel { a } }", 0),
+            ("mutation { a: orderPlace { a } orderPlace { a } orderCancel { orderPlace } }", 2),
+            ("mutation { ...F ...F } fragment F on Mutation { ... on Mutation { orderPlace { a } } }", 2),
+            ("{ orderPlace { a } }", 0),
+        ];
+        for (text, expected) in cases {
+            let facts = parse(text).unwrap().operation(None, &Variables::default()).unwrap();
+            assert_eq!(facts.verdict_waits, expected, "{text}");
         }
     }
 

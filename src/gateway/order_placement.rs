@@ -23,6 +23,8 @@ use crate::domain::orders::{Order as DomainOrder, OrderStatus};
 const DEFAULT_WAIT_MS: i32 = 1_000;
 /// The longest wait. Milliseconds.
 const MAX_WAIT_MS: i32 = 30_000;
+/// The longest wait of one field.
+pub const LONGEST_WAIT: Duration = Duration::from_millis(MAX_WAIT_MS.unsigned_abs() as u64);
 
 /// A product and how many pieces of it.
 #[derive(InputObject)]

@@ -233,6 +233,9 @@ impl OrderSubscription {
         };
         let order = feed.read(Some(FIRST_READ_ATTEMPTS)).await;
         let order = order.map_err(|fault| top_level(feed.info.as_ref(), fault))?.ok_or_else(not_found)?;
+        if after.is_some_and(|after| after > order.version()) {
+            return Err(bad_input("after", "the order has no change with this sequence yet"));
+        }
         feed.last_sent = after.unwrap_or(order.version() - 1);
         feed.queue(&order);
         Ok(stream::unfold(feed, |mut feed| async move { Some((feed.next().await?, feed)) }).boxed())

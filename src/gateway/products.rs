@@ -17,8 +17,13 @@ use crate::domain::products::{
     Category as DomainCategory, NewProduct, Product as DomainProduct, ProductEdit, ProductFilter,
     ProductSort as DomainSort,
 };
-use crate::domain::text::{MAX_TEXT, check_text};
+use crate::domain::text::{MAX_NAME, check_text};
 use crate::store::products::StockAdjustment;
+
+/// The longest text to search for.
+const MAX_SEARCH: usize = 200;
+/// The most categories of one filter.
+const MAX_CATEGORIES: usize = 100;
 
 /// A product of the catalogue.
 #[derive(Clone)]
@@ -115,14 +120,19 @@ pub struct ProductWhere {
 
 impl ProductWhere {
     fn filter(self, shop: Currency) -> Result<ProductFilter, Problem> {
-        let text = |name: &'static str, text: &str| {
-            check_text(name, text, 0, MAX_TEXT).map_err(|refusal| Problem::new(name, refusal))
+        let text = |name: &'static str, text: &str, max: usize| {
+            check_text(name, text, 0, max).map_err(|refusal| Problem::new(name, refusal))
         };
         if let Some(search) = &self.search {
-            text("search", search)?;
+            text("search", search, MAX_SEARCH)?;
+        }
+        let categories = self.category.as_ref().map_or(0, Vec::len);
+        if categories > MAX_CATEGORIES {
+            let reason = format!("{categories} categories are named, at most {MAX_CATEGORIES} are allowed");
+            return Err(Problem::new("category", reason));
         }
         for category in self.category.iter().flatten() {
-            text("category", category)?;
+            text("category", category, MAX_NAME)?;
         }
         let price = |name: &'static str, bound: Option<MoneyInput>| {
             bound

@@ -126,6 +126,7 @@ mod tests {
     use async_graphql::{EmptyMutation, EmptySubscription, Object, Response, Variables};
 
     use super::*;
+    use crate::config::Config;
     use crate::domain::ids::{SessionId, TypedId};
     use crate::domain::text::Email;
     use crate::domain::time::Timestamp;
@@ -137,9 +138,20 @@ mod tests {
     use serde_json::json;
     use uuid::Uuid;
 
+    /// Those of a server whose configuration says nothing.
+    fn shipped_limits() -> SchemaLimits {
+        let gateway = Config::default().gateway;
+        SchemaLimits { max_depth: gateway.max_depth, max_complexity: gateway.max_complexity, ..SchemaLimits::default() }
+    }
+
+    #[test]
+    fn the_limits_of_the_code_are_those_that_are_shipped() {
+        assert_eq!(shipped_limits(), SchemaLimits::default());
+    }
+
     /// The schema without a shop behind it: whoever gets past the guards meets INTERNAL_SERVER_ERROR.
     fn empty_schema() -> SoukSchema {
-        let limits = SchemaLimits::default();
+        let limits = shipped_limits();
         builder()
             .limit_depth(limits.max_depth)
             .limit_complexity(limits.max_complexity)
@@ -318,6 +330,24 @@ mod tests {
              fragment R on __Type {{ kind name {of_type} }}"
         );
         assert_eq!(answer(&query, json!({}), None).await, "-");
+    }
+
+    #[tokio::test]
+    async fn the_largest_page_of_orders_with_what_staff_look_at_is_within_the_limits() {
+        let query = "query($after: Cursor) { orders(first: 100, after: $after, where: { status: [CONFIRMED] }) {
+            totalCount pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
+            edges { cursor node { id number status version createdAt updatedAt availableTransitions
+              total { minorUnits amount currency } customer { id name email }
+              lines { productId sku name category quantity unitPrice { amount currency } total { amount currency } }
+              timeline { sequence status at note } } } } }";
+        assert_eq!(answer(query, json!({}), Some(Role::Staff)).await, "INTERNAL_SERVER_ERROR");
+    }
+
+    #[tokio::test]
+    async fn a_page_for_each_entry_of_a_page_is_not_cheap() {
+        let orders: String = (0..5).map(|n| format!("o{n}: orders(first: 1) {{ totalCount }} ")).collect();
+        let query = format!("{{ users(first: 100) {{ nodes {{ {orders} }} }} }}");
+        assert_eq!(answer(&query, json!({}), Some(Role::Staff)).await, "QUERY_TOO_COMPLEX");
     }
 
     struct Lookout;

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::body::{BoxBody, MessageBody};
+use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
@@ -33,6 +33,19 @@ const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_CONNECTIONS_PER_WORKER: usize = 25_000;
 const BACKLOG: u32 = 4_096;
 const MAX_REQUEST_ID_BYTES: usize = 64;
+
+/// The methods of RFC 9110 and PATCH. Every other name is refused and not counted.
+const KNOWN_METHODS: [Method; 9] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::DELETE,
+    Method::CONNECT,
+    Method::OPTIONS,
+    Method::TRACE,
+    Method::PATCH,
+];
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -70,6 +83,7 @@ impl PublicServer {
                 .configure(|config| routes(config, graphiql))
                 .wrap(from_fn(identify))
                 .wrap(http_metrics.clone())
+                .wrap(from_fn(only_known_methods))
         })
         .workers(service.settings.workers)
         .keep_alive(KEEP_ALIVE)
@@ -150,6 +164,21 @@ async fn to_graphiql() -> HttpResponse {
     HttpResponse::SeeOther().insert_header((header::LOCATION, "/graphiql")).finish()
 }
 
+/// In front of the metrics, which keep a series for each method: a name that a client has made up leaves none behind.
+async fn only_known_methods<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    if KNOWN_METHODS.contains(request.method()) {
+        return Ok(next.call(request).await?.map_into_left_body());
+    }
+    let id = client_request_id(request.headers()).unwrap_or_else(new_request_id);
+    let error = RequestError::new(Code::BadUserInput, "this server does not know the method");
+    let mut response = request.into_response(error_response(StatusCode::NOT_IMPLEMENTED, error, &id));
+    put_headers_of_every_answer(response.headers_mut(), &id);
+    Ok(response.map_into_right_body())
+}
+
 async fn not_found(id: Option<web::ReqData<RequestId>>) -> HttpResponse {
     let error = RequestError::new(Code::BadUserInput, "there is nothing here: the API is at /graphql");
     let id = id.map(|id| Arc::clone(&id.into_inner().0));
@@ -187,8 +216,12 @@ async fn identify(
     if drain.is_some_and(|drain| drain.is_draining()) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.response_mut().head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
     }
-    let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(&id) {
+    put_headers_of_every_answer(response.headers_mut(), &id);
+    Ok(response)
+}
+
+fn put_headers_of_every_answer(headers: &mut HeaderMap, id: &str) {
+    if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert(X_REQUEST_ID, id);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -197,5 +230,4 @@ async fn identify(
     if !headers.contains_key(header::CONTENT_SECURITY_POLICY) {
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(DATA_POLICY));
     }
-    Ok(response)
 }

@@ -12,10 +12,14 @@ use super::auth::{Auth, Credential};
 use super::context::{RequestInfo, Viewer};
 use super::documents::{Document, DocumentCache, OperationFacts};
 use super::failed_fields::FieldTypes;
+use super::order_placement::LONGEST_WAIT;
 use super::request_errors::{RequestError, complete_errors, is_request_error};
 use super::settings::HttpSettings;
 use super::top_level_errors::refine_value_errors;
 use super::variable_values::InputTypes;
+
+/// So many waits for a verdict an operation may have on top of the request's own time.
+const MAX_VERDICT_WAITS: u32 = 3;
 
 /// Adds to a request what its resolvers need besides the viewer and the request's info: loaders of its own.
 pub type PrepareRequest = Arc<dyn Fn(Request, Viewer) -> Request + Send + Sync>;
@@ -123,8 +127,10 @@ impl GraphqlService {
         debug_assert_ne!(parsed.facts.kind, OperationType::Subscription);
         let (document, was_cached) = (Arc::clone(&parsed.document), parsed.was_cached);
         let operation_name = parsed.parameters.operation_name.clone();
+        let waits = LONGEST_WAIT * parsed.facts.verdict_waits.min(MAX_VERDICT_WAITS);
+        let limit = self.settings.request_timeout + waits;
         let (request, text) = self.request(parsed, viewer, info);
-        match timeout(self.settings.request_timeout, self.executor.execute(request)).await {
+        match timeout(limit, self.executor.execute(request)).await {
             Ok(mut response) => {
                 self.types.put_nulls(&mut response, document.parsed(), operation_name.as_deref());
                 if !was_cached && !is_request_error(&response) {

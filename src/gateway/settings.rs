@@ -16,7 +16,7 @@ pub type ProxyRule = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 #[derive(Clone)]
 pub struct HttpSettings {
     pub max_body_bytes: usize,
-    /// From the head of a request to its answer. Longer than the longest `waitMs` (30 s) and what comes around it.
+    /// How long an operation may take; each `orderPlace` in it adds the longest `waitMs`.
     pub request_timeout: Duration,
     /// Serves the GraphiQL page.
     pub graphiql: bool,
@@ -43,7 +43,7 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             max_body_bytes: 1_048_576,
-            request_timeout: Duration::from_secs(45),
+            request_timeout: Duration::from_secs(10),
             graphiql: true,
             introspection: true,
             allows_origin: Arc::new(|_| false),

@@ -6,9 +6,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use async_graphql::{Context, Error, ID, Subscription};
-use futures_util::StreamExt;
 use futures_util::future::select_all;
 use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
 
 use super::connections::root_cost;
 use super::context::{RequestInfo, Shop, answered};
@@ -29,7 +29,7 @@ const FIRST_READ_ATTEMPTS: u32 = 4;
 struct Feed {
     shop: Shop,
     info: Option<RequestInfo>,
-    watches: Vec<LiveWatch>,
+    watches: Vec<(ProductId, LiveWatch)>,
     /// The products that are watched with their pieces as last sent.
     known: HashMap<ProductId, i32>,
     waiting: VecDeque<DomainProduct>,
@@ -46,9 +46,17 @@ impl Feed {
         .await
     }
 
-    /// Waits until something may have changed.
-    async fn woken(&mut self) {
-        select_all(self.watches.iter_mut().map(|watch| Box::pin(watch.changed()))).await;
+    /// Waits until something may have changed, and tells of which products.
+    async fn woken(&mut self) -> Vec<ProductId> {
+        let wakes = self.watches.iter_mut().map(|(id, watch)| {
+            Box::pin(async move {
+                watch.changed().await;
+                *id
+            })
+        });
+        let (first, _, others) = select_all(wakes).await;
+        // Those woken at the same time are read with it.
+        std::iter::once(first).chain(others.into_iter().filter_map(FutureExt::now_or_never)).collect()
     }
 
     async fn next(&mut self) -> Option<Result<Product, Error>> {
@@ -56,8 +64,8 @@ impl Feed {
             if let Some(product) = self.waiting.pop_front() {
                 return Some(Ok(Product(product)));
             }
-            self.woken().await;
-            match self.read(self.known.keys().copied().collect(), None).await {
+            let woken = self.woken().await;
+            match self.read(woken, None).await {
                 Ok(products) => self.note(products),
                 Err(fault) => {
                     self.ended = true;
@@ -99,7 +107,7 @@ impl StockSubscription {
         ids.dedup();
         let shop = ctx.data::<Shop>()?.clone();
         let mut feed = Feed {
-            watches: ids.iter().map(|id| shop.live.watch(LiveKey::Product(*id))).collect(),
+            watches: ids.iter().map(|id| (*id, shop.live.watch(LiveKey::Product(*id)))).collect(),
             shop,
             info: ctx.data_opt::<RequestInfo>().cloned(),
             known: HashMap::new(),
@@ -110,6 +118,7 @@ impl StockSubscription {
             let products = feed.read(ids, Some(FIRST_READ_ATTEMPTS)).await;
             let products = products.map_err(|fault| top_level(feed.info.as_ref(), fault))?;
             feed.known = products.into_iter().map(|product| (product.id, product.available)).collect();
+            feed.watches.retain(|(id, _)| feed.known.contains_key(id));
         }
         if feed.known.is_empty() {
             return Err(bad_input("productIds", "none of these products was found"));

@@ -3,7 +3,7 @@
 use async_graphql::{Context, Enum, Error, ID, InputObject, Object, SimpleObject};
 
 use super::access::{Guarded, Owned};
-use super::connections::{Connection, mutation_cost, page_cost, page_request, root_cost};
+use super::connections::{Connection, mutation_cost, nested_page_cost, page_cost, page_request, root_cost};
 use super::context::{Shop, Viewer, answered};
 use super::errors::{Inputs, UserError, bad_input, query_error, user_errors};
 use super::orders::{self, Order};
@@ -132,7 +132,7 @@ impl UserFields {
     }
 
     /// The user's orders, newest first.
-    #[graphql(complexity = "page_cost(first, child_complexity)")]
+    #[graphql(complexity = "nested_page_cost(first, child_complexity)")]
     async fn orders(
         &self,
         ctx: &Context<'_>,

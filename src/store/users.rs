@@ -101,8 +101,10 @@ pub trait UserStore: Send + Sync {
         now: Timestamp,
     ) -> Result<Exchanged, StoreError>;
 
-    /// Ends the session of a refresh token, used or not, if it is this user's. False: no such session of this user.
-    async fn end_session(&self, user: UserId, token: TokenHash, at: Timestamp) -> Result<bool, StoreError>;
+    /// Ends the session of a refresh token, used or not, if it is this user's, and tells which. `None`: no such session
+    /// of this user.
+    async fn end_session(&self, user: UserId, token: TokenHash, at: Timestamp)
+    -> Result<Option<SessionId>, StoreError>;
 
     /// Ends every session of a user and raises the token epoch.
     async fn end_all_sessions(&self, user: UserId, at: Timestamp) -> Result<(), StoreError>;

@@ -80,7 +80,7 @@ async fn unknown_users_are_absent(users: Users) {
     assert_eq!(users.port.edit_preferences(id(), PreferencesEdit::default(), at(2)).await.unwrap(), None);
     assert_eq!(users.port.change_role(id(), Role::Staff, at(2)).await.unwrap(), None);
     assert_eq!(users.port.session_state(id(), at(2)).await.unwrap(), None);
-    assert!(!users.port.end_session(id(), token(1), at(2)).await.unwrap());
+    assert_eq!(users.port.end_session(id(), token(1), at(2)).await.unwrap(), None);
     let exchanged = users.port.exchange_refresh_token(token(1), token(2), at(2)).await.unwrap();
     assert!(matches!(exchanged, Exchanged::Unknown));
 }
@@ -260,12 +260,12 @@ async fn sign_out_ends_the_session_of_the_token_only_for_its_user(users: Users) 
     let eve = insert(&users, "eve@example.com", "Eve").await;
     let session = sign_in(&users, ada, token(1), at(100_000)).await;
     users.port.exchange_refresh_token(token(1), token(2), at(10)).await.unwrap();
-    assert!(!users.port.end_session(eve, token(2), at(20)).await.unwrap());
+    assert_eq!(users.port.end_session(eve, token(2), at(20)).await.unwrap(), None);
     assert!(!ended(&users, session, at(20)).await);
     // A used token names the session as well as its successor.
-    assert!(users.port.end_session(ada, token(1), at(20)).await.unwrap());
+    assert_eq!(users.port.end_session(ada, token(1), at(20)).await.unwrap(), Some(session));
     assert!(ended(&users, session, at(20)).await);
-    assert!(users.port.end_session(ada, token(2), at(30)).await.unwrap());
+    assert_eq!(users.port.end_session(ada, token(2), at(30)).await.unwrap(), Some(session));
 }
 
 async fn sign_out_everywhere_ends_all_and_raises_the_epoch(users: Users) {

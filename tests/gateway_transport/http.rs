@@ -435,4 +435,17 @@ async fn metrics_have_a_bounded_set_of_labels() {
     assert!(text.contains(r#"souk_http_requests_total{endpoint="/graphql",method="POST",status="200"} 1"#), "{text}");
     assert!(text.contains(r#"souk_http_requests_total{endpoint="unknown",method="GET",status="404"} 2"#), "{text}");
     assert!(text.contains(r#"endpoint="/graphiql/{file}""#), "{text}");
+
+    let series =
+        |server: &Server| -> usize { server.registry.gather().iter().map(|family| family.get_metric().len()).sum() };
+    let before = series(&server);
+    for n in 0..50 {
+        let method = Method::from_bytes(format!("INVENTED{n}").as_bytes()).unwrap();
+        for path in ["/graphql", "/nowhere"] {
+            let answer = Answer::of(server.http.request(method.clone(), server.url(path)).send().await.unwrap()).await;
+            assert_eq!((answer.status, answer.code()), (501, "BAD_USER_INPUT"));
+            assert!(answer.headers.contains_key("x-request-id") && answer.headers.contains_key("x-frame-options"));
+        }
+    }
+    assert_eq!(series(&server), before, "a method that a client makes up leaves no series behind");
 }

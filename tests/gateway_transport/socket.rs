@@ -450,6 +450,44 @@ async fn the_end_of_a_session_closes_4403() {
 }
 
 #[actix_web::test]
+async fn the_end_of_a_session_closes_a_busy_socket_too() {
+    let server = Server::start_with(watchful).await;
+    let mut client = server.connect_as(&server.token(7)).await;
+    client.subscribe("1", "subscription { flood }").await;
+    // The client takes all that comes: there is always a next result ready.
+    for _ in 0..10 {
+        assert_eq!(client.receive().await["type"], "next");
+    }
+    server.set_session(7, |state| state.ended = true);
+    let closed = async {
+        loop {
+            match client.frame().await {
+                Some(Message::Close(frame)) => return frame.map(|frame| u16::from(frame.code)),
+                Some(_) => {}
+                None => return None,
+            }
+        }
+    };
+    assert_eq!(timeout(PATIENCE, closed).await.unwrap(), Some(4403));
+}
+
+#[actix_web::test]
+async fn results_wait_while_the_session_cannot_be_checked() {
+    let server = Server::start_with(watchful).await;
+    let mut client = server.connect_as(&server.token(7)).await;
+    client.subscribe("1", "subscription { events }").await;
+    eventually("open", async || server.world.open_streams.load(Ordering::SeqCst) == 1).await;
+    server.world.sessions_down.store(true, Ordering::SeqCst);
+    server.sessions.forget_all();
+    // Longer than the oldest check by which anything is delivered.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    server.world.events.send("held".into()).unwrap();
+    client.expect_silence().await;
+    server.world.sessions_down.store(false, Ordering::SeqCst);
+    assert_eq!(client.receive().await["payload"]["data"]["events"], "held");
+}
+
+#[actix_web::test]
 async fn an_expired_token_closes_4403() {
     let server = Server::start_with(watchful).await;
     server.set_session(7, |_| {});

@@ -52,6 +52,15 @@ async fn the_catalogue_is_filtered_sorted_and_searched() {
     let within = list(bounds).await;
     assert_eq!(names(&within), ["Brass Lamp", "Paper Lampshade"], "bounds are inclusive");
     assert_eq!(within["nodes"][0]["price"], json!({ "minorUnits": 5_000, "amount": "50.00", "currency": "EUR" }));
+    for (filter, field) in [
+        (json!({ "search": "x".repeat(201) }), "search"),
+        (json!({ "category": ["x".repeat(101)] }), "category"),
+        (json!({ "category": vec!["x"; 101] }), "category"),
+    ] {
+        let refused = app.answer(None, LIST, json!({ "where": filter })).await;
+        let extensions = &refused["errors"][0]["extensions"];
+        assert_eq!((&extensions["code"], &extensions["field"]), (&json!("BAD_USER_INPUT"), &json!(["where", field])));
+    }
     let categories = app.query(None, "{ categories { name productCount } }", json!({})).await;
     let expected = json!([{ "name": "Furniture", "productCount": 1 }, { "name": "Lighting", "productCount": 2 }]);
     assert_eq!(categories["categories"], expected);

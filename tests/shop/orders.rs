@@ -108,6 +108,7 @@ async fn a_foreign_order_is_answered_exactly_as_a_missing_one() {
     let order = app.place(&owner, "mine", &[(&product, 1)], 10_000).await;
     let foreign = order["order"]["id"].as_str().unwrap().to_owned();
     let missing = "ord_00000000000000000000000001";
+    let malformed = "no id at all";
 
     assert!(app.order(&owner, &foreign).await.is_object());
     assert!(app.order(&staff, &foreign).await.is_object());
@@ -116,15 +117,17 @@ async fn a_foreign_order_is_answered_exactly_as_a_missing_one() {
     let watch = "subscription($id: ID!) { orderUpdated(id: $id) { event { sequence } } }";
     for document in [cancel, node, "query($id: ID!) { order(id: $id) { id } }"] {
         let of_foreign = app.answer(Some(&stranger.token), document, json!({ "id": foreign })).await;
-        let of_missing = app.answer(Some(&stranger.token), document, json!({ "id": missing })).await;
-        assert_eq!(of_foreign, of_missing, "{document}");
+        for id in [missing, malformed] {
+            let of_other = app.answer(Some(&stranger.token), document, json!({ "id": id })).await;
+            assert_eq!(of_foreign, of_other, "{document} {id}");
+        }
     }
     let cancelled = app.query(Some(&stranger.token), cancel, json!({ "id": foreign })).await;
     assert_eq!(cancelled["orderCancel"]["userErrors"][0]["code"], "NOT_FOUND");
 
     let mut socket = Socket::connect(app.public, Some(&stranger.token)).await;
     let mut refusals = Vec::new();
-    for id in [foreign.as_str(), missing] {
+    for id in [foreign.as_str(), missing, malformed] {
         let operation = socket.subscribe(watch, json!({ "id": id })).await;
         let mut refusal = socket.next_of(&operation).await.unwrap();
         refusal.as_object_mut().unwrap().remove("id");
@@ -136,6 +139,22 @@ async fn a_foreign_order_is_answered_exactly_as_a_missing_one() {
         refusals.push(text);
     }
     assert_eq!(refusals[0], refusals[1]);
+    assert_eq!(refusals[0], refusals[2]);
+}
+
+#[actix_rt::test]
+async fn a_quantity_is_limited_on_each_line_and_lines_of_one_product_may_come_to_more() {
+    let app = spawn_app().await;
+    let staff = app.staff().await;
+    let product = app.create_product(&staff, 15_000).await;
+    let customer = app.sign_up().await;
+
+    let too_many = app.place(&customer, "line", &[(&product, 10_001)], 0).await;
+    assert_eq!(too_many["userErrors"][0]["code"], "INVALID_INPUT", "{too_many}");
+    let short = app.place(&customer, "sum", &[(&product, 10_000), (&product, 10_000)], 10_000).await;
+    assert_eq!(short["userErrors"][0]["requested"], 20_000, "{short}");
+    let enough = app.place(&customer, "fits", &[(&product, 10_000), (&product, 5_000)], 10_000).await;
+    assert_eq!(enough["order"]["status"], "CONFIRMED", "{enough}");
 }
 
 #[actix_rt::test]

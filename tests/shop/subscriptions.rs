@@ -92,6 +92,9 @@ async fn order_updated_resumed_after_any_sequence_goes_on_with_the_next() {
         }
         socket.complete(&operation).await;
     }
+    let beyond = socket.subscribe(query, json!({ "id": id, "after": 3 })).await;
+    let refusal = socket.next_of(&beyond).await.unwrap().to_string();
+    assert!(refusal.contains("BAD_USER_INPUT") && refusal.contains(r#""field":["after"]"#), "{refusal}");
     let last = socket.subscribe(query, json!({ "id": id, "after": 2 })).await;
     let ship = "mutation($id: ID!) { orderShip(id: $id) { userErrors { code } } }";
     app.query(Some(&staff.token), ship, json!({ "id": id })).await;

@@ -116,7 +116,7 @@ fn priced_lines(
     merged
         .iter()
         .map(|line| match products.iter().find(|product| product.id == line.product_id) {
-            None => Err(DomainError::NotFound { what: "product", field: field(line.product_id) }),
+            None => Err(DomainError::NotFound { what: "the product", field: field(line.product_id) }),
             Some(product) if product.archived => {
                 Err(DomainError::ProductUnavailable { product_id: product.id, field: field(product.id) })
             }
@@ -258,7 +258,7 @@ impl Handler<AdvanceOrder> for OrderActor {
             }
             match tools.store.advance_order(advance, now()).await? {
                 Advanced::Advanced(order) => Ok(*order),
-                Advanced::NotFound => Err(DomainError::NotFound { what: "order", field: path("id") }),
+                Advanced::NotFound => Err(DomainError::NotFound { what: "the order", field: path("id") }),
                 Advanced::Illegal(illegal) => Err(illegal.into()),
             }
         })

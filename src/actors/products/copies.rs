@@ -3,12 +3,15 @@
 //! Reads of single products that miss are gathered while another read is on its way and fetched together (natural
 //! batching: no timer). A change that this process makes drops the copy and fences reads that began before it. Stock moves
 //! with every order, names and prices rarely: new orders are priced from copies that a decision about stock leaves alone.
+//!
+//! What is kept is limited by bytes: clients choose the filters, and staff the length of descriptions.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::sync::oneshot;
 
@@ -22,11 +25,14 @@ use crate::store::products::ProductStore;
 /// Catalogue reads and the prices of new orders follow a change within this time on every process.
 const MAX_AGE: Duration = Duration::from_secs(1);
 
-/// Single products kept.
-const MAX_PRODUCTS: usize = 50_000;
+/// Single products kept, in bytes.
+const PRODUCTS_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Pages kept: each holds up to 100 products.
-const MAX_PAGES: usize = 1_000;
+/// Pages kept, with the filters that they are of, in bytes.
+const PAGES_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What an entry takes besides its texts: about the fixed parts of product, copy and table.
+const ENTRY_BYTES: usize = 256;
 
 #[derive(Clone)]
 struct Copy<T> {
@@ -50,6 +56,43 @@ struct Fence {
     edited: u64,
 }
 
+fn product_bytes(product: &Product) -> usize {
+    let Product { sku, name, description, category, .. } = product;
+    ENTRY_BYTES + sku.len() + name.len() + description.len() + category.len()
+}
+
+fn page_bytes((_, filter, _, _, after): &PageKey, page: &Page<Product>) -> usize {
+    let categories = filter.categories.iter().flatten().map(|name| size_of::<String>() + name.len());
+    let texts = filter.search.iter().chain(after).map(String::len);
+    let entries = page.entries.iter().map(|(cursor, product)| cursor.len() + product_bytes(product));
+    ENTRY_BYTES + categories.chain(texts).chain(entries).sum::<usize>()
+}
+
+#[derive(Clone)]
+struct ProductBytes;
+
+impl Weighter<ProductId, Copy<Arc<Product>>> for ProductBytes {
+    fn weight(&self, _: &ProductId, copy: &Copy<Arc<Product>>) -> u64 {
+        product_bytes(&copy.value) as u64
+    }
+}
+
+/// A page with its weight, which takes long to reckon.
+#[derive(Clone)]
+struct WeighedPage {
+    page: Arc<Page<Product>>,
+    bytes: u64,
+}
+
+#[derive(Clone)]
+struct PageBytes;
+
+impl Weighter<PageKey, Copy<WeighedPage>> for PageBytes {
+    fn weight(&self, _: &PageKey, copy: &Copy<WeighedPage>) -> u64 {
+        copy.value.bytes
+    }
+}
+
 type PageKey = (u64, ProductFilter, ProductSort, u32, Option<String>);
 type Answer = Result<Vec<Product>, StoreError>;
 
@@ -61,10 +104,10 @@ struct Gathering {
 
 pub struct ProductCopies {
     store: Arc<dyn ProductStore>,
-    products: Cache<ProductId, Copy<Arc<Product>>>,
+    products: Cache<ProductId, Copy<Arc<Product>>, ProductBytes>,
     /// The same, but the stock may be of any age.
-    offers: Cache<ProductId, Copy<Arc<Product>>>,
-    pages: Cache<PageKey, Copy<Arc<Page<Product>>>>,
+    offers: Cache<ProductId, Copy<Arc<Product>>, ProductBytes>,
+    pages: Cache<PageKey, Copy<WeighedPage>, PageBytes>,
     categories: Mutex<Option<(u64, Copy<Vec<Category>>)>>,
     gathering: Mutex<Gathering>,
     /// Counts the changes that this process made to the catalogue: a page of an earlier count is not used.
@@ -84,9 +127,9 @@ impl ProductCopies {
     pub fn new(store: Arc<dyn ProductStore>) -> Self {
         Self {
             store,
-            products: Cache::new(MAX_PRODUCTS),
-            offers: Cache::new(MAX_PRODUCTS),
-            pages: Cache::new(MAX_PAGES),
+            products: Cache::with_weighter(10_000, PRODUCTS_BYTES, ProductBytes),
+            offers: Cache::with_weighter(10_000, PRODUCTS_BYTES, ProductBytes),
+            pages: Cache::with_weighter(200, PAGES_BYTES, PageBytes),
             categories: Mutex::new(None),
             gathering: Mutex::default(),
             generation: AtomicU64::new(0),
@@ -190,11 +233,12 @@ impl ProductCopies {
         let PageRequest { first, after } = page.clone();
         let key: PageKey = (generation, filter, sort, first, after);
         if let Some(copy) = self.pages.get(&key).filter(Copy::is_fresh) {
-            return Ok(Page::clone(&copy.value));
+            return Ok(Page::clone(&copy.value.page));
         }
         let read_at = Instant::now();
         let read = self.store.list_products(&key.1, key.2, &page).await?;
-        self.pages.insert(key, Copy { value: Arc::new(read.clone()), read_at });
+        let bytes = page_bytes(&key, &read) as u64;
+        self.pages.insert(key, Copy { value: WeighedPage { page: Arc::new(read.clone()), bytes }, read_at });
         Ok(read)
     }
 

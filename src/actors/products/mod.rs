@@ -113,7 +113,7 @@ impl Handler<CreateProduct> for ProductActor {
 }
 
 fn not_found(field: &str) -> DomainError {
-    DomainError::NotFound { what: "product", field: path(field) }
+    DomainError::NotFound { what: "the product", field: path(field) }
 }
 
 impl Handler<EditProduct> for ProductActor {

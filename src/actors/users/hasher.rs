@@ -1,17 +1,19 @@
 //! Password hashing: bcrypt on a bounded pool of low-priority threads.
 //!
 //! One hash takes about a quarter of a second of a core, so hashing neither runs on a reactor nor queues without end:
-//! what does not fit is refused at once with a retry hint. A password is normalised (NFKC) and digested before bcrypt,
+//! what would not be done in good time is refused at once with a retry hint. A password is normalised (NFKC) and digested before bcrypt,
 //! which would otherwise cut it at 72 bytes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, Handler, Message, SyncArbiter, SyncContext};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD, STANDARD};
+use base64::{Engine, alphabet};
 use sha2::{Digest, Sha384};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use unicode_normalization::UnicodeNormalization;
 
 use super::messages::Password;
@@ -55,8 +57,54 @@ pub fn check_new_password(password: &Password) -> Result<(), DomainError> {
     Ok(())
 }
 
+/// What a hash takes of late, in microseconds: a running average, which every worker moves.
+struct HashTime(AtomicU64);
+
+impl HashTime {
+    /// What a core of today takes, until the first hash tells better.
+    fn guessed(cost: u32) -> Self {
+        Self(AtomicU64::new(60 << cost.min(31)))
+    }
+
+    fn of(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
+
+    fn measured(&self, taken: Duration) {
+        let taken = u64::try_from(taken.as_micros()).unwrap_or(u64::MAX);
+        // Two workers at once may lose one of their measures: the average bears it.
+        let average = self.0.load(Ordering::Relaxed);
+        self.0.store(average - average / 8 + taken / 8, Ordering::Relaxed);
+    }
+}
+
 struct HashWorker {
     cost: u32,
+    time: Arc<HashTime>,
+}
+
+impl HashWorker {
+    /// Runs one hash, unless nobody waits for it any more.
+    fn run<T>(&self, ticket: &Ticket, work: impl FnOnce() -> bcrypt::BcryptResult<T>) -> Result<T, DomainError> {
+        if ticket.asker.strong_count() == 0 {
+            return Err(DomainError::Timeout);
+        }
+        let began = Instant::now();
+        // A panic would end the pool's thread for good.
+        let done = match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(fault(&error.to_string())),
+            Err(_) => Err(fault("panic")),
+        };
+        self.time.measured(began.elapsed());
+        done
+    }
+}
+
+/// A place in the queue, given back when the hash is done or left out.
+struct Ticket {
+    _place: OwnedSemaphorePermit,
+    asker: Weak<()>,
 }
 
 impl Actor for HashWorker {
@@ -69,11 +117,11 @@ impl Actor for HashWorker {
 
 #[derive(Message)]
 #[rtype(result = "Result<PasswordHash, DomainError>")]
-struct Hash(PreparedPassword);
+struct Hash(PreparedPassword, Ticket);
 
 #[derive(Message)]
 #[rtype(result = "Result<bool, DomainError>")]
-struct Verify(PreparedPassword, PasswordHash);
+struct Verify(PreparedPassword, PasswordHash, Ticket);
 
 fn fault(what: &str) -> DomainError {
     DomainError::Internal(format!("password hashing failed: {what}"))
@@ -82,25 +130,16 @@ fn fault(what: &str) -> DomainError {
 impl Handler<Hash> for HashWorker {
     type Result = Result<PasswordHash, DomainError>;
 
-    fn handle(&mut self, Hash(password): Hash, _: &mut Self::Context) -> Self::Result {
-        // A panic would end the pool's thread for good.
-        match catch_unwind(AssertUnwindSafe(|| bcrypt::hash(&password.0, self.cost))) {
-            Ok(Ok(hash)) => Ok(PasswordHash(hash)),
-            Ok(Err(error)) => Err(fault(&error.to_string())),
-            Err(_) => Err(fault("panic")),
-        }
+    fn handle(&mut self, Hash(password, ticket): Hash, _: &mut Self::Context) -> Self::Result {
+        self.run(&ticket, || bcrypt::hash(&password.0, self.cost)).map(PasswordHash)
     }
 }
 
 impl Handler<Verify> for HashWorker {
     type Result = Result<bool, DomainError>;
 
-    fn handle(&mut self, Verify(password, hash): Verify, _: &mut Self::Context) -> Self::Result {
-        match catch_unwind(AssertUnwindSafe(|| bcrypt::verify(&password.0, &hash.0))) {
-            Ok(Ok(matches)) => Ok(matches),
-            Ok(Err(error)) => Err(fault(&error.to_string())),
-            Err(_) => Err(fault("panic")),
-        }
+    fn handle(&mut self, Verify(password, hash, ticket): Verify, _: &mut Self::Context) -> Self::Result {
+        self.run(&ticket, || bcrypt::verify(&password.0, &hash.0))
     }
 }
 
@@ -108,19 +147,31 @@ impl Handler<Verify> for HashWorker {
 #[derive(Clone)]
 pub struct PasswordHasher {
     workers: Addr<HashWorker>,
+    threads: usize,
+    queue: usize,
     admission: Arc<Semaphore>,
+    time: Arc<HashTime>,
+    /// The longest that a hash may be expected to take with its wait.
+    patience: Duration,
     /// Of no password: what an unknown address is checked against, so that it takes the same time.
     decoy: Arc<PasswordHash>,
 }
 
 impl PasswordHasher {
-    /// `cost` is bcrypt's (4 to 15), `queue` how many hashes may run or wait. Needs a running actix system.
-    pub fn start(cost: u32, threads: usize, queue: usize) -> Result<Self, bcrypt::BcryptError> {
-        let salt: [u8; 16] = rand::random();
-        let secret: [u8; 32] = rand::random();
-        let decoy = bcrypt::hash_with_salt(STANDARD.encode(secret), cost, salt)?.to_string();
-        let workers = SyncArbiter::start(threads, move || HashWorker { cost });
-        Ok(Self { workers, admission: Arc::new(Semaphore::new(queue)), decoy: Arc::new(PasswordHash(decoy)) })
+    /// `cost` is bcrypt's (4 to 15), `queue` how many hashes may run or wait, `patience` how long one may be expected to
+    /// take with its wait. Needs a running actix system.
+    pub fn start(cost: u32, threads: usize, queue: usize, patience: Duration) -> Self {
+        let time = Arc::new(HashTime::guessed(cost));
+        let of_workers = Arc::clone(&time);
+        Self {
+            workers: SyncArbiter::start(threads, move || HashWorker { cost, time: Arc::clone(&of_workers) }),
+            threads,
+            queue,
+            admission: Arc::new(Semaphore::new(queue)),
+            time,
+            patience,
+            decoy: Arc::new(decoy(cost)),
+        }
     }
 
     /// Hashes that run or wait, for metrics.
@@ -130,30 +181,51 @@ impl PasswordHasher {
 
     /// Refusal: Busy.
     pub async fn hash(&self, password: &Password) -> Result<PasswordHash, DomainError> {
-        let _place = self.admit()?;
-        self.workers.send(Hash(prepare(password))).await.map_err(|_| fault("the pool is gone"))?
+        let asker = Arc::new(());
+        let ticket = self.admit(&asker)?;
+        self.workers.send(Hash(prepare(password), ticket)).await.map_err(|_| fault("the pool is gone"))?
     }
 
     /// Checks a password; without a hash it checks against the decoy and answers false. Refusal: Busy.
     pub async fn verify(&self, password: &Password, hash: Option<&PasswordHash>) -> Result<bool, DomainError> {
-        let _place = self.admit()?;
+        let asker = Arc::new(());
+        let ticket = self.admit(&asker)?;
         let hash_or_decoy = hash.unwrap_or(&self.decoy).clone();
         let matches = self
             .workers
-            .send(Verify(prepare(password), hash_or_decoy))
+            .send(Verify(prepare(password), hash_or_decoy, ticket))
             .await
             .map_err(|_| fault("the pool is gone"))??;
         Ok(matches && hash.is_some())
     }
 
-    fn admit(&self) -> Result<tokio::sync::SemaphorePermit<'_>, DomainError> {
-        self.admission.try_acquire().map_err(|_| DomainError::Busy { retry_after_ms: RETRY_AFTER_MS })
+    /// A place, if what waits for the answer is likely to be there still when it comes.
+    fn admit(&self, asker: &Arc<()>) -> Result<Ticket, DomainError> {
+        let busy = || DomainError::Busy { retry_after_ms: RETRY_AFTER_MS };
+        let place = Arc::clone(&self.admission).try_acquire_owned().map_err(|_| busy())?;
+        let taken = self.queue.saturating_sub(self.admission.available_permits());
+        let rounds = u32::try_from(taken.div_ceil(self.threads.max(1))).unwrap_or(u32::MAX);
+        // A free thread is used however slow it is: else a slow machine would never sign anybody in.
+        if rounds > 1 && self.time.of().saturating_mul(rounds) > self.patience {
+            return Err(busy());
+        }
+        Ok(Ticket { _place: place, asker: Arc::downgrade(asker) })
     }
+}
+
+/// A well-formed hash of this cost that no password is known to have. Made without hashing: a start is not slowed down.
+fn decoy(cost: u32) -> PasswordHash {
+    let bcrypt_base64 = GeneralPurpose::new(&alphabet::BCRYPT, NO_PAD);
+    let salt: [u8; 16] = rand::random();
+    let digest: [u8; 23] = rand::random();
+    PasswordHash(format!("$2b${cost:02}${}{}", bcrypt_base64.encode(salt), bcrypt_base64.encode(digest)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     fn password(text: &str) -> Password {
         Password(text.to_owned())
@@ -161,7 +233,7 @@ mod tests {
 
     #[actix::test]
     async fn passwords_that_differ_only_past_byte_72_do_not_verify_each_other() {
-        let hasher = PasswordHasher::start(4, 1, 8).unwrap();
+        let hasher = PasswordHasher::start(4, 1, 8, PATIENCE);
         let one = password(&format!("{}1", "é".repeat(100)));
         let other = password(&format!("{}2", "é".repeat(100)));
         let hash = hasher.hash(&one).await.unwrap();
@@ -172,15 +244,42 @@ mod tests {
 
     #[actix::test]
     async fn forms_of_one_text_are_one_password() {
-        let hasher = PasswordHasher::start(4, 1, 8).unwrap();
+        let hasher = PasswordHasher::start(4, 1, 8, PATIENCE);
         let hash = hasher.hash(&password("caf\u{e9}-12345")).await.unwrap();
         assert!(hasher.verify(&password("cafe\u{301}-12345"), Some(&hash)).await.unwrap());
     }
 
     #[actix::test]
     async fn an_excess_is_refused_at_once() {
-        let hasher = PasswordHasher::start(4, 1, 0).unwrap();
+        let hasher = PasswordHasher::start(4, 1, 0, PATIENCE);
         assert!(matches!(hasher.hash(&password("correct horse")).await, Err(DomainError::Busy { .. })));
+    }
+
+    #[actix::test]
+    async fn what_would_wait_too_long_is_refused_and_a_free_thread_is_always_used() {
+        let hasher = PasswordHasher::start(4, 2, 100, Duration::from_secs(1));
+        hasher.time.0.store(2_000_000, Ordering::Relaxed);
+        let (one, asker) = (password("correct horse"), Arc::new(()));
+        let running = [hasher.admit(&asker).unwrap(), hasher.admit(&asker).unwrap()];
+        assert!(matches!(hasher.verify(&one, None).await, Err(DomainError::Busy { .. })));
+        drop(running);
+        assert!(!hasher.verify(&one, None).await.unwrap());
+        // What is measured moves the average: these hashes take milliseconds.
+        for _ in 0..40 {
+            assert!(!hasher.verify(&one, None).await.unwrap());
+        }
+        let running = [hasher.admit(&asker).unwrap(), hasher.admit(&asker).unwrap()];
+        assert!(!hasher.verify(&one, None).await.unwrap());
+        drop(running);
+    }
+
+    #[actix::test]
+    async fn nothing_is_hashed_for_an_asker_that_is_gone() {
+        let hasher = PasswordHasher::start(4, 1, 8, PATIENCE);
+        let gone = hasher.admit(&Arc::new(())).unwrap();
+        let answer = hasher.workers.send(Hash(prepare(&password("correct horse")), gone)).await.unwrap();
+        assert!(matches!(answer, Err(DomainError::Timeout)));
+        assert_eq!(hasher.free_places(), 8);
     }
 
     #[test]

@@ -224,11 +224,13 @@ impl Handler<SignOut> for UserActor {
             let SignOut { user_id, refresh_token, everywhere } = message;
             let at = now();
             let ended = tools.store.end_session(user_id, token_hash(&refresh_token), at).await?;
-            if ended && everywhere {
+            let session = ended.ok_or(DomainError::TokenInvalid)?;
+            (tools.sessions_changed)(Some(session));
+            if everywhere {
                 tools.store.end_all_sessions(user_id, at).await?;
+                (tools.sessions_changed)(None);
             }
-            (tools.sessions_changed)(None);
-            if ended { Ok(()) } else { Err(DomainError::TokenInvalid) }
+            Ok(())
         })
     }
 }
@@ -258,7 +260,7 @@ impl Handler<ListUsers> for UserActor {
 }
 
 fn found(user: Option<User>) -> Result<User, DomainError> {
-    user.ok_or(DomainError::NotFound { what: "user", field: vec!["id".into()] })
+    user.ok_or(DomainError::NotFound { what: "the user", field: vec!["id".into()] })
 }
 
 impl Handler<EditPreferences> for UserActor {

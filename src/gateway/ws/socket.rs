@@ -104,14 +104,19 @@ impl Socket {
     }
 
     /// One thing that happens. An error ends the socket, with a close frame if there is somebody to read it.
+    ///
+    /// What is due comes before what has arrived: neither a busy client nor a busy subscription puts off the check of the
+    /// session or the keepalive. Results wait while the last check is too old to deliver anything by it.
     async fn step(&mut self, draining: &mut watch::Receiver<bool>) -> Result<(), Option<Close>> {
         let deadline = self.next_deadline();
+        let delivers = !self.operations.is_empty() && !self.is_check_too_old();
         tokio::select! {
             biased;
             _ = draining.wait_for(|draining| *draining), if !self.leaving => {
                 self.leaving = true;
                 self.leave_if_done()
             }
+            () = sleep_until(deadline) => self.on_deadline().await,
             message = self.messages.recv() => {
                 self.heard_at = Instant::now();
                 match message {
@@ -120,8 +125,7 @@ impl Socket {
                     None => Err(None),
                 }
             }
-            Some(output) = self.operations.next(), if !self.operations.is_empty() => self.on_output(output).await,
-            () = sleep_until(deadline) => self.on_deadline().await,
+            Some(output) = self.operations.next(), if delivers => self.on_output(output).await,
         }
     }
 
@@ -287,10 +291,13 @@ impl Socket {
         if clock::now().0 >= signed_in.token.expires_at.saturating_mul(1_000) {
             return Err(Some(Close::FORBIDDEN));
         }
-        match self.service.auth.check_session(&signed_in.token, MAX_CHECK_AGE).await {
+        let checked = self.service.auth.check_session(&signed_in.token, MAX_CHECK_AGE).await;
+        // Counted from the answer, which may have taken long: between two checks there is time for the rest.
+        let retry = Instant::now() + CHECK_RETRY.min(interval);
+        match checked {
             Ok(_) => {
                 signed_in.checked_at = now;
-                signed_in.next_check = now + interval;
+                signed_in.next_check = retry.max(now + interval);
                 Ok(())
             }
             Err(AuthError::BadToken) => Err(Some(Close::FORBIDDEN)),
@@ -298,10 +305,18 @@ impl Socket {
                 Err(Some(Close::TRY_AGAIN_LATER))
             }
             Err(AuthError::Unavailable) => {
-                signed_in.next_check = now + CHECK_RETRY;
+                signed_in.next_check = retry;
                 Ok(())
             }
         }
+    }
+
+    /// Whether the session was checked too long ago to deliver results by it: with the age that its copy may have had
+    /// then, 5 s under the usual interval. The next check is due before, so this is so only while the sessions cannot be
+    /// read, or after something else took long.
+    fn is_check_too_old(&self) -> bool {
+        let max_age = self.settings().session_check_interval + MAX_CHECK_AGE;
+        self.signed_in.as_ref().is_some_and(|signed_in| signed_in.checked_at.elapsed() >= max_age)
     }
 
     fn settings(&self) -> &HttpSettings {

@@ -70,14 +70,21 @@ pub(super) fn exchange(
     }
 }
 
-pub(super) fn end(connection: &Connection, user: UserId, token: TokenHash, at: Timestamp) -> Result<bool, Failure> {
-    let ended = connection
-        .prepare_cached(
-            "UPDATE sessions SET revoked_at = COALESCE(revoked_at, ?3)
-             WHERE user_id = ?1 AND id = (SELECT session_id FROM refresh_tokens WHERE hash = ?2)",
-        )?
-        .execute((user.as_bytes(), token.0, at.0))?;
-    Ok(ended == 1)
+pub(super) fn end(
+    connection: &Connection,
+    user: UserId,
+    token: TokenHash,
+    at: Timestamp,
+) -> Result<Option<SessionId>, Failure> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE sessions SET revoked_at = COALESCE(revoked_at, ?3)
+         WHERE user_id = ?1 AND id = (SELECT session_id FROM refresh_tokens WHERE hash = ?2) RETURNING id",
+    )?;
+    let mut rows = statement.query((user.as_bytes(), token.0, at.0))?;
+    let ended = rows.next()?.map(|row| row.get(0)).transpose()?.map(SessionId::from_bytes);
+    // Without the next step the statement would be reset before it is done.
+    debug_assert!(rows.next()?.is_none());
+    Ok(ended)
 }
 
 pub(super) fn end_all(connection: &Connection, user: UserId, at: Timestamp) -> Result<(), Failure> {

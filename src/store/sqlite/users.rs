@@ -175,7 +175,12 @@ impl UserStore for SqliteUserStore {
         self.database.write(move |write| super::sessions::exchange(write.sql(), shown, successor, now)).await
     }
 
-    async fn end_session(&self, user: UserId, token: TokenHash, at: Timestamp) -> Result<bool, StoreError> {
+    async fn end_session(
+        &self,
+        user: UserId,
+        token: TokenHash,
+        at: Timestamp,
+    ) -> Result<Option<SessionId>, StoreError> {
         self.database.write(move |write| super::sessions::end(write.sql(), user, token, at)).await
     }
 

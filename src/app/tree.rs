@@ -13,7 +13,8 @@
 //!      └─ events.dead-letters   group `dead-letters`
 //! ```
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -37,6 +38,8 @@ use crate::config::{Config, SupervisionConfig};
 use crate::domain::events::source;
 use crate::domain::ids::SessionId;
 use crate::domain::money::Currency;
+use crate::domain::page::PageRequest;
+use crate::domain::products::{ProductFilter, ProductSort};
 use crate::kafka::EventLog;
 use crate::kafka::backoff::Backoff;
 use crate::kafka::consumer::{BatchHandler, ConsumerGroup, ConsumerSettings, ConsumerStats};
@@ -64,16 +67,30 @@ pub(super) struct Background {
     stop_consumers: Stopping,
     stop_relays: Stopping,
     relays: Vec<Arc<Relay>>,
-    /// Every loop that has not ended holds a receiver of this.
-    consumers_alive: watch::Sender<()>,
+    /// One of each consumer and of the tail.
+    lives: Vec<NewestLife>,
+}
+
+/// The newest life of a loop holds a receiver of this until it ends. An earlier one does not count: it may be stuck for
+/// ever on a thread that was given up.
+type NewestLife = Arc<std::sync::Mutex<watch::Sender<()>>>;
+
+fn newest(life: &NewestLife) -> std::sync::MutexGuard<'_, watch::Sender<()>> {
+    life.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Background {
-    /// Lets the consumers finish their batch and the relays publish what was committed. True: in time.
+    /// Lets the consumers finish their batch, within half of the time, and the relays publish what was committed.
+    /// True: in time.
     pub(super) async fn finish(&self, deadline: Duration) -> bool {
-        let by = Instant::now() + deadline;
+        let began = Instant::now();
+        let by = began + deadline;
         self.stop_consumers.send_replace(true);
-        let consumers = tokio::time::timeout_at(by, self.consumers_alive.closed()).await.is_ok();
+        let ended = self.lives.iter().map(|life| async {
+            let life = newest(life).clone();
+            life.closed().await;
+        });
+        let consumers = tokio::time::timeout_at(began + deadline / 2, join_all(ended)).await.is_ok();
         let drained = join_all(self.relays.iter().map(|relay| relay.drain(by))).await.into_iter().all(|done| done);
         self.stop_relays.send_replace(true);
         consumers && drained
@@ -87,12 +104,13 @@ pub(super) async fn start(
     sessions_changed: SessionsChanged,
 ) -> Result<Core, AppError> {
     let Opened { stores, log, close_files } = opened;
+    let currency: Currency = config.shop.currency.parse().map_err(AppError::usage)?;
+    check_currency(&stores, currency).await?;
     let tokens = access_tokens(config, &stores).await?;
     let hasher = PasswordHasher::start(config.auth.bcrypt_cost, config.auth.hasher_threads, config.auth.hasher_queue)
         .map_err(AppError::failed)?;
     let metrics = Metrics::new();
     let live = LiveHub::default();
-    let currency: Currency = config.shop.currency.parse().map_err(AppError::usage)?;
     let ask_deadline = Duration::from_millis(config.supervision.ask_timeout_ms);
 
     let user_tools = Arc::new(UserTools {
@@ -127,7 +145,7 @@ pub(super) async fn start(
         log: Arc::clone(&log),
         stop_consumers: watch::Sender::new(false),
         stop_relays: watch::Sender::new(false),
-        alive: watch::Sender::new(()),
+        lives: RefCell::default(),
     };
     let (inventory, inventory_stats) = loops.consumer(
         "products.inventory",
@@ -184,7 +202,7 @@ pub(super) async fn start(
     let background = Background {
         stop_consumers: loops.stop_consumers,
         stop_relays: loops.stop_relays,
-        consumers_alive: loops.alive,
+        lives: loops.lives.into_inner(),
         relays,
     };
     Ok(Core {
@@ -212,7 +230,7 @@ struct Loops<'a> {
     log: Arc<dyn EventLog>,
     stop_consumers: Stopping,
     stop_relays: Stopping,
-    alive: watch::Sender<()>,
+    lives: RefCell<Vec<NewestLife>>,
 }
 
 impl Loops<'_> {
@@ -272,9 +290,12 @@ impl Loops<'_> {
     where
         F: Future<Output = ()> + 'static,
     {
-        let (stop, alive) = (stopping.subscribe(), self.alive.clone());
+        let (stop, lives) = (stopping.subscribe(), NewestLife::default());
+        self.lives.borrow_mut().push(Arc::clone(&lives));
         let work: Work = Arc::new(move || {
-            let (life, running) = (alive.subscribe(), run(stop.clone()));
+            let (sender, life) = watch::channel(());
+            *newest(&lives) = sender;
+            let running = run(stop.clone());
             Box::pin(async move {
                 running.await;
                 drop(life);
@@ -332,6 +353,20 @@ fn supervision_settings(config: &SupervisionConfig) -> SupervisionSettings {
 fn process_name() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("souk@{host}:{}", std::process::id())
+}
+
+/// Stored prices are in the currency that the shop was made with: another one would mix the two in one total.
+async fn check_currency(stores: &super::Stores, configured: Currency) -> Result<(), AppError> {
+    let (filter, page) = (ProductFilter::default(), PageRequest::first(1));
+    let listed = stores.products.list_products(&filter, ProductSort::Newest, &page).await.map_err(AppError::failed)?;
+    match listed.entries.first().map(|(_, product)| product.price.currency) {
+        Some(stored) if stored != configured => Err(AppError::Usage(format!(
+            "the shop's prices are in {}, but shop.currency is {}: set it back",
+            stored.as_str(),
+            configured.as_str()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 async fn access_tokens(config: &Config, stores: &super::Stores) -> Result<AccessTokens, AppError> {

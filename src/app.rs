@@ -48,6 +48,9 @@ pub enum AppError {
     Usage(String),
     #[error("{0}")]
     Failed(String),
+    /// Asked to stop before it was ready; whatever had started has stopped in order.
+    #[error("stopped before it was ready")]
+    Stopped,
 }
 
 impl AppError {
@@ -95,19 +98,28 @@ pub enum Ended {
 /// How long an escalated process drains before it ends.
 const ESCALATED_DRAIN: Duration = Duration::from_secs(5);
 
+/// What comes after the gateway in a shutdown has at least this long, and at least three tenths of the time.
+const AFTER_GATEWAY: Duration = Duration::from_secs(3);
+
+/// How long the gateway may take to finish what it accepted: clients that hold on to their requests must not take the
+/// time of consumers, relays and actors. Of a short time it has half.
+fn gateway_share(deadline: Duration) -> Duration {
+    deadline.saturating_sub(AFTER_GATEWAY.max(deadline * 3 / 10)).max(deadline / 2)
+}
+
 impl Core {
     /// Opens the files and starts the actors. `sessions_changed` is told of every session that ended.
     pub async fn start(config: &Config, sessions_changed: tree::SessionsChanged) -> Result<Self, AppError> {
         let lock = lock_data_dir(config)?;
-        let opened = stores::open(config)?;
+        let opened = stores::open(config).await?;
         tree::start(config, opened, lock, sessions_changed).await
     }
 
-    /// Stops in order; true if everything drained in time.
+    /// Stops in order, within the deadline; true if everything drained. The actors have a quarter of it to themselves.
     pub async fn stop(self, deadline: Duration) -> bool {
         let began = Instant::now();
         let left = || deadline.saturating_sub(began.elapsed());
-        let finished = self.background.finish(left()).await;
+        let finished = self.background.finish(deadline * 3 / 4).await;
         let drained = self.tree.shutdown(left().max(Duration::from_millis(100))).await;
         (self.close_files)();
         finished && drained
@@ -126,13 +138,43 @@ pub struct App {
 impl App {
     /// Everything up and serving when it answers.
     pub async fn start(config: Config) -> Result<Self, AppError> {
+        Self::start_unless(config, std::future::pending()).await
+    }
+
+    /// As [`Self::start`], until `stop` resolves: what has started by then stops in order, and the answer is
+    /// [`AppError::Stopped`]. So it does when a later step of the start fails.
+    pub async fn start_unless(config: Config, stop: impl Future<Output = ()>) -> Result<Self, AppError> {
+        let mut stop = std::pin::pin!(stop);
         let sessions = SessionsForgetter::default();
-        let core = Core::start(&config, sessions.callback()).await?;
-        let admin = AdminListener::start(&config, &core)?;
-        let demo = config.demo && demo::fill_if_empty(&core, &|_, _, _| {}).await.map_err(demo_failed)?;
-        let public = listeners::start_public(&config, &core, &sessions)?;
-        admin.set_phase(Phase::Ready);
-        Ok(Self { core, public, admin, demo, shutdown_timeout: config.shutdown_timeout() })
+        // Nothing of the core runs before it is returned whole.
+        let core = tokio::select! {
+            core = Core::start(&config, sessions.callback()) => core?,
+            () = &mut stop => return Err(AppError::Stopped),
+        };
+        let shutdown_timeout = config.shutdown_timeout();
+        let admin = match AdminListener::start(&config, &core) {
+            Ok(admin) => admin,
+            Err(error) => {
+                core.stop(shutdown_timeout).await;
+                return Err(error);
+            }
+        };
+        let opened = tokio::select! {
+            opened = open_shop(&config, &core, &sessions) => opened,
+            () = stop => Err(AppError::Stopped),
+        };
+        match opened {
+            Ok((public, demo)) => {
+                admin.set_phase(Phase::Ready);
+                Ok(Self { core, public, admin, demo, shutdown_timeout })
+            }
+            Err(error) => {
+                admin.set_phase(Phase::Draining);
+                core.stop(shutdown_timeout).await;
+                admin.stop().await;
+                Err(error)
+            }
+        }
     }
 
     pub fn public_address(&self) -> SocketAddr {
@@ -164,7 +206,7 @@ impl App {
         let began = Instant::now();
         let left = || deadline.saturating_sub(began.elapsed());
         self.admin.set_phase(if matches!(ended, Ended::Stopped) { Phase::Draining } else { Phase::Escalated });
-        let answered = self.public.drain(left()).await;
+        let answered = self.public.drain(gateway_share(deadline)).await;
         self.public.stop().await;
         let drained = self.core.stop(left()).await;
         self.admin.stop().await;
@@ -182,6 +224,21 @@ impl App {
             demo_accounts()
         )
     }
+}
+
+/// The last steps of a start: the demo data, where it is wanted, and the public listener.
+async fn open_shop(
+    config: &Config,
+    core: &Core,
+    sessions: &SessionsForgetter,
+) -> Result<(PublicServer, bool), AppError> {
+    let demo = if config.demo {
+        demo::fill_if_empty(core, &|_, _, _| {}).await.map_err(demo_failed)?
+    } else {
+        demo::abandon_interrupted(core).await.map_err(AppError::failed)?;
+        false
+    };
+    Ok((listeners::start_public(config, core, sessions)?, demo))
 }
 
 /// The sign-ins of the demo accounts, a line each.

@@ -23,7 +23,7 @@ pub(super) struct Inbox<A: SupervisedActor> {
     /// Set with every order or fault, so that the runner looks at the mutex only when there is something.
     attention: AtomicBool,
     inner: Mutex<Inner<A>>,
-    /// Told when a draining inbox has become empty, and when the actor has ended.
+    /// Told when a draining inbox may have become empty, and when the actor has ended.
     progress: Notify,
 }
 
@@ -237,6 +237,8 @@ impl<A: SupervisedActor> Inbox<A> {
         for envelope in &interrupted {
             envelope.refuse(AskError::Interrupted);
         }
+        // A drain that waited for them has nothing more to wait for.
+        self.progress.notify_one();
     }
 
     /// Ends the actor for good: refuses what waits, cuts off what is in flight, tells its runner to go.

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::Core;
 use super::catalogue::{CUSTOMERS, FixedSequence, ORDERS, customer, products};
 use crate::actors::clock::now;
+use crate::actors::orders::ASKS_OF_A_PLACEMENT;
 use crate::actors::orders::messages::{AdvanceOrder, PlaceOrder};
 use crate::actors::orders::verdict::await_verdict;
 use crate::actors::users::hasher::PasswordHasher;
@@ -26,6 +27,7 @@ use crate::domain::page::PageRequest;
 use crate::domain::products::{ProductFilter, ProductSort};
 use crate::domain::text::Email;
 use crate::domain::users::{PasswordHash, Preferences, Role, User};
+use crate::store::StoreError;
 use crate::store::orders::OrderAdvance;
 use crate::store::users::NewUser;
 
@@ -42,6 +44,8 @@ pub const DEMO_ACCOUNTS: [(Role, &str, &str); 3] = [
 const MARKER: &str = "demo-fill";
 const FILLING: &str = "filling";
 const FILLED: &str = "filled";
+/// Interrupted, and the shop was in use since: the rest of the demo must never come into it.
+const ABANDONED: &str = "abandoned";
 
 /// Orders on their way at the same time.
 const CONCURRENT_ORDERS: usize = 64;
@@ -56,6 +60,7 @@ pub type Progress<'a> = &'a dyn Fn(&str, usize, usize);
 pub async fn fill_if_empty(core: &Core, progress: Progress<'_>) -> anyhow::Result<bool> {
     match core.stores.markers.marker(MARKER).await?.as_deref() {
         Some(FILLED) => return Ok(true),
+        Some(ABANDONED) => return Ok(false),
         Some(_) => {}
         None => {
             let has_products = core.stores.products.count_products().await? > 0;
@@ -70,6 +75,14 @@ pub async fn fill_if_empty(core: &Core, progress: Progress<'_>) -> anyhow::Resul
     fill_orders(core, &customers, progress).await.context("could not place the demo orders")?;
     core.stores.markers.set_marker(MARKER, FILLED).await?;
     Ok(true)
+}
+
+/// A fill that was interrupted is not to go on: the shop is about to be used without it.
+pub async fn abandon_interrupted(core: &Core) -> Result<(), StoreError> {
+    if core.stores.markers.marker(MARKER).await?.as_deref() == Some(FILLING) {
+        core.stores.markers.set_marker(MARKER, ABANDONED).await?;
+    }
+    Ok(())
 }
 
 async fn fill_products(core: &Core, progress: Progress<'_>) -> anyhow::Result<()> {
@@ -190,7 +203,7 @@ async fn place_one(
     fate: usize,
 ) -> anyhow::Result<()> {
     let request = PlaceOrder { customer_id, idempotency_key: format!("demo-{number}"), lines };
-    let placed = core.orders.ask(request, core.ask_deadline).await??;
+    let placed = core.orders.ask(request, core.ask_deadline * ASKS_OF_A_PLACEMENT).await??;
     let order =
         await_verdict(&core.orders, &core.live, placed.order, customer_id, VERDICT_DEADLINE, core.ask_deadline).await;
     // An interrupted fill may have stopped between two steps: it goes on from where this order stands.

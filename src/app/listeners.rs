@@ -12,7 +12,6 @@ use super::tree::SessionsChanged;
 use super::{AppError, Core};
 use crate::actors::supervisor::{ActorState, ActorStatus, Fault, SupervisionTree};
 use crate::config::Config;
-use crate::domain::time::Timestamp;
 use crate::gateway::admin::{AdminServer, FaultKind, FaultSwitch, Health, Phase, Probe};
 use crate::gateway::auth::Auth;
 use crate::gateway::context::{ActorStateView, ActorStatusView, Shop, SupervisionView};
@@ -24,6 +23,7 @@ use crate::gateway::server::PublicServer;
 use crate::gateway::service::GraphqlService;
 use crate::gateway::session_check::{SessionCheck, UserActorSessions};
 use crate::gateway::settings::HttpSettings;
+use crate::kafka::EventLog;
 use crate::store::outbox::Outbox;
 
 /// How long an injected freeze blocks an actor's thread.
@@ -57,6 +57,7 @@ impl AdminListener {
         for outbox in &core.stores.outboxes {
             health.add_probe(store_probe(outbox));
         }
+        health.add_probe(log_probe(&core.readings.log));
         let faults = config.faults.enabled.then(|| fault_switch(Arc::clone(&core.tree)));
         let registry = core.metrics.registry().clone();
         let readings = Arc::clone(&core.readings);
@@ -82,7 +83,7 @@ impl AdminListener {
     }
 }
 
-/// A store answers when its file can be read.
+/// A store answers when its file can be read and written.
 fn store_probe(outbox: &Arc<dyn Outbox>) -> Probe {
     let outbox = Arc::clone(outbox);
     Probe {
@@ -90,7 +91,20 @@ fn store_probe(outbox: &Arc<dyn Outbox>) -> Probe {
         required: true,
         check: Arc::new(move || -> BoxFuture<'static, bool> {
             let outbox = Arc::clone(&outbox);
-            Box::pin(async move { outbox.pending(Timestamp(0), 1).await.is_ok() })
+            Box::pin(async move { outbox.check().await.is_ok() })
+        }),
+    }
+}
+
+/// Without the event log orders are still accepted, and decided later.
+fn log_probe(log: &Arc<dyn EventLog>) -> Probe {
+    let log = Arc::clone(log);
+    Probe {
+        name: "events".to_owned(),
+        required: false,
+        check: Arc::new(move || -> BoxFuture<'static, bool> {
+            let log = Arc::clone(&log);
+            Box::pin(async move { log.progress().await.is_ok() })
         }),
     }
 }

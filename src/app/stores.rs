@@ -1,19 +1,23 @@
 //! Which adapter each port has: SQLite files and the embedded log under the data folder.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::AppError;
 use crate::config::Config;
-use crate::kafka::EventLog;
-use crate::kafka::embedded::{EmbeddedLog, EmbeddedLogOptions};
+use crate::kafka::backoff::Backoff;
+use crate::kafka::embedded::{self, EmbeddedLog, EmbeddedLogOptions};
+use crate::kafka::{EventLog, LogError};
 use crate::store::consumption::ConsumptionStore;
 use crate::store::operations::{MarkerStore, OperationsStore};
 use crate::store::orders::OrderStore;
 use crate::store::outbox::Outbox;
 use crate::store::products::ProductStore;
-use crate::store::sqlite::{DataDirLock, OpenError, SqliteOperationsStore, SqliteStores, SqliteUserStore};
+use crate::store::sqlite::{DataDirLock, Migrated, OpenError, SqliteOperationsStore, SqliteStores, SqliteUserStore};
 use crate::store::users::UserStore;
+
+/// Between two attempts to open a store that is busy.
+const OPEN_WAIT: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 
 /// The ports, whatever adapters are behind them.
 #[derive(Clone)]
@@ -56,7 +60,10 @@ pub fn lock_data_dir(config: &Config) -> Result<DataDirGuard, AppError> {
 
 /// Brings the stores to this version's schema; a line for each file.
 pub fn migrate(config: &Config) -> Result<Vec<String>, AppError> {
-    let migrated = crate::store::sqlite::migrate(&config.data_dir)?;
+    let mut migrated = crate::store::sqlite::migrate(&config.data_dir)?;
+    let (from, to) = embedded::migrate(&config.data_dir, &log_options(config)).map_err(log_failed)?;
+    let steps = if from < to { vec!["event log"] } else { Vec::new() };
+    migrated.push(Migrated { path: config.data_dir.join(embedded::FILE_NAME), from, to, steps });
     Ok(migrated.iter().map(ToString::to_string).collect())
 }
 
@@ -70,13 +77,40 @@ pub(super) fn open_users(config: &Config) -> Result<Arc<SqliteUserStore>, AppErr
     Ok(Arc::new(store))
 }
 
-pub(super) fn open(config: &Config) -> Result<Opened, AppError> {
-    let files = SqliteStores::open(&config.data_dir)?;
-    let options = EmbeddedLogOptions {
+fn log_options(config: &Config) -> EmbeddedLogOptions {
+    EmbeddedLogOptions {
         partitions: config.events.partitions,
         retention: Some(Duration::from_secs(u64::from(config.events.retention_days) * 24 * 60 * 60)),
-    };
-    let log = Arc::new(EmbeddedLog::open(&config.data_dir, &options).map_err(AppError::usage)?);
+    }
+}
+
+fn log_failed(error: LogError) -> AppError {
+    match error {
+        LogError::PartitionCount { .. } => AppError::usage(error),
+        error => AppError::failed(error),
+    }
+}
+
+/// Opens the stores; one that another process holds up is tried again until the start's timeout has passed.
+async fn open_files(config: &Config) -> Result<SqliteStores, AppError> {
+    let deadline = Instant::now() + config.start_timeout();
+    let mut failures = 0;
+    loop {
+        match SqliteStores::open(&config.data_dir) {
+            Err(error) if error.is_busy() && Instant::now() < deadline => {
+                failures += 1;
+                tracing::warn!(%error, "waiting for a store that another process holds");
+                let left = deadline.saturating_duration_since(Instant::now());
+                tokio::time::sleep(OPEN_WAIT.delay(failures).min(left)).await;
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+pub(super) async fn open(config: &Config) -> Result<Opened, AppError> {
+    let files = open_files(config).await?;
+    let log = Arc::new(EmbeddedLog::open(&config.data_dir, &log_options(config)).map_err(log_failed)?);
     let stores = Stores {
         users: files.users.clone(),
         products: files.products.clone(),
@@ -88,6 +122,10 @@ pub(super) fn open(config: &Config) -> Result<Opened, AppError> {
         order_consumption: files.orders.clone(),
         operations_consumption: files.operations.clone(),
     };
-    let close_files = Box::new(move || files.close());
+    let appended = Arc::clone(&log);
+    let close_files = Box::new(move || {
+        files.close();
+        appended.close();
+    });
     Ok(Opened { stores, log, close_files })
 }

@@ -13,7 +13,8 @@
 //!      └─ events.dead-letters   group `dead-letters`
 //! ```
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::cell::RefCell;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -38,6 +39,8 @@ use crate::config::{Config, SupervisionConfig};
 use crate::domain::events::source;
 use crate::domain::ids::SessionId;
 use crate::domain::money::Currency;
+use crate::domain::page::PageRequest;
+use crate::domain::products::{ProductFilter, ProductSort};
 use crate::kafka::EventLog;
 use crate::kafka::backoff::Backoff;
 use crate::kafka::consumer::{BatchHandler, ConsumerGroup, ConsumerSettings, ConsumerStats};
@@ -65,16 +68,30 @@ pub(super) struct Background {
     stop_consumers: Stopping,
     stop_relays: Stopping,
     relays: Vec<Arc<Relay>>,
-    /// Every loop that has not ended holds a receiver of this, by its [`Place`].
-    consumers_alive: watch::Sender<()>,
+    /// One of each consumer and of the tail.
+    lives: Vec<NewestLife>,
+}
+
+/// The newest life of a loop holds a receiver of this until it ends. An earlier one does not count: it may be stuck for
+/// ever on a thread that was given up.
+type NewestLife = Arc<std::sync::Mutex<watch::Sender<()>>>;
+
+fn newest(life: &NewestLife) -> std::sync::MutexGuard<'_, watch::Sender<()>> {
+    life.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Background {
-    /// Lets the consumers finish their batch and the relays publish what was committed. True: in time.
+    /// Lets the consumers finish their batch, within half of the time, and the relays publish what was committed.
+    /// True: in time.
     pub(super) async fn finish(&self, deadline: Duration) -> bool {
-        let by = Instant::now() + deadline;
+        let began = Instant::now();
+        let by = began + deadline;
         self.stop_consumers.send_replace(true);
-        let consumers = tokio::time::timeout_at(by, self.consumers_alive.closed()).await.is_ok();
+        let ended = self.lives.iter().map(|life| async {
+            let life = newest(life).clone();
+            life.closed().await;
+        });
+        let consumers = tokio::time::timeout_at(began + deadline / 2, join_all(ended)).await.is_ok();
         let drained = join_all(self.relays.iter().map(|relay| relay.drain(by))).await.into_iter().all(|done| done);
         self.stop_relays.send_replace(true);
         consumers && drained
@@ -88,6 +105,8 @@ pub(super) async fn start(
     sessions_changed: SessionsChanged,
 ) -> Result<Core, AppError> {
     let Opened { stores, log, close_files } = opened;
+    let currency: Currency = config.shop.currency.parse().map_err(AppError::usage)?;
+    check_currency(&stores, currency).await?;
     let tokens = access_tokens(config, &stores).await?;
     let ask_deadline = Duration::from_millis(config.supervision.ask_timeout_ms);
     let auth = &config.auth;
@@ -96,7 +115,6 @@ pub(super) async fn start(
     let hasher = PasswordHasher::start(auth.bcrypt_cost, auth.hasher_threads, auth.hasher_queue, patience);
     let metrics = Metrics::new();
     let live = LiveHub::default();
-    let currency: Currency = config.shop.currency.parse().map_err(AppError::usage)?;
 
     let user_tools = Arc::new(UserTools {
         store: Arc::clone(&stores.users),
@@ -130,7 +148,7 @@ pub(super) async fn start(
         log: Arc::clone(&log),
         stop_consumers: watch::Sender::new(false),
         stop_relays: watch::Sender::new(false),
-        alive: watch::Sender::new(()),
+        lives: RefCell::default(),
     };
     let (inventory, inventory_stats) = loops.consumer(
         "products.inventory",
@@ -187,7 +205,7 @@ pub(super) async fn start(
     let background = Background {
         stop_consumers: loops.stop_consumers,
         stop_relays: loops.stop_relays,
-        consumers_alive: loops.alive,
+        lives: loops.lives.into_inner(),
         relays,
     };
     Ok(Core {
@@ -215,7 +233,7 @@ struct Loops<'a> {
     log: Arc<dyn EventLog>,
     stop_consumers: Stopping,
     stop_relays: Stopping,
-    alive: watch::Sender<()>,
+    lives: RefCell<Vec<NewestLife>>,
 }
 
 impl Loops<'_> {
@@ -276,54 +294,18 @@ impl Loops<'_> {
     where
         F: Future<Output = ()> + 'static,
     {
-        let (stop, alive, place) = (stopping.subscribe(), self.alive.clone(), Arc::new(Place::default()));
+        let (stop, lives) = (stopping.subscribe(), NewestLife::default());
+        self.lives.borrow_mut().push(Arc::clone(&lives));
         let work: Work = Arc::new(move || {
-            let (life, running) = (place.take(alive.subscribe()), run(stop.clone()));
+            let (sender, life) = watch::channel(());
+            *newest(&lives) = sender;
+            let running = run(stop.clone());
             Box::pin(async move {
                 running.await;
                 drop(life);
             })
         });
         ActorSpec::new(name, move || Ok(LoopActor::new(Arc::clone(&work)))).policy(RestartPolicy::Transient)
-    }
-}
-
-/// A loop's place among those that a stop waits for. Its latest life has it: one before that may hang on a blocked
-/// thread, which nobody waits for.
-#[derive(Default)]
-struct Place(Mutex<Holder>);
-
-#[derive(Default)]
-struct Holder {
-    life: u64,
-    alive: Option<watch::Receiver<()>>,
-}
-
-impl Place {
-    fn lock(&self) -> MutexGuard<'_, Holder> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(self: &Arc<Self>, alive: watch::Receiver<()>) -> Life {
-        let mut holder = self.lock();
-        holder.life += 1;
-        holder.alive = Some(alive);
-        Life { number: holder.life, place: Arc::clone(self) }
-    }
-}
-
-/// Gives the place up when dropped, unless another life has it by then.
-struct Life {
-    number: u64,
-    place: Arc<Place>,
-}
-
-impl Drop for Life {
-    fn drop(&mut self) {
-        let mut holder = self.place.lock();
-        if holder.life == self.number {
-            holder.alive = None;
-        }
     }
 }
 
@@ -377,6 +359,20 @@ fn process_name() -> String {
     format!("souk@{host}:{}", std::process::id())
 }
 
+/// Stored prices are in the currency that the shop was made with: another one would mix the two in one total.
+async fn check_currency(stores: &super::Stores, configured: Currency) -> Result<(), AppError> {
+    let (filter, page) = (ProductFilter::default(), PageRequest::first(1));
+    let listed = stores.products.list_products(&filter, ProductSort::Newest, &page).await.map_err(AppError::failed)?;
+    match listed.entries.first().map(|(_, product)| product.price.currency) {
+        Some(stored) if stored != configured => Err(AppError::Usage(format!(
+            "the shop's prices are in {}, but shop.currency is {}: set it back",
+            stored.as_str(),
+            configured.as_str()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 async fn access_tokens(config: &Config, stores: &super::Stores) -> Result<AccessTokens, AppError> {
     let auth = &config.auth;
     let keys = if auth.signing_key_file.as_os_str().is_empty() {
@@ -390,24 +386,4 @@ async fn access_tokens(config: &Config, stores: &super::Stores) -> Result<Access
     })?;
     let lifetime = i64::try_from(auth.access_token_seconds).map_err(AppError::usage)?;
     AccessTokens::new(&keys, &auth.issuer, &auth.audience, lifetime).map_err(AppError::failed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_loop_counts_as_alive_until_its_latest_life_has_ended() {
-        let (alive, place) = (watch::Sender::new(()), Arc::new(Place::default()));
-        let hanging = place.take(alive.subscribe());
-        let latest = place.take(alive.subscribe());
-        assert_eq!(alive.receiver_count(), 1);
-        drop(latest);
-        assert!(alive.is_closed(), "nobody waits for the life that hangs");
-        let next = place.take(alive.subscribe());
-        drop(hanging);
-        assert!(!alive.is_closed(), "a life that wakes does not end the one after it");
-        drop(next);
-        assert!(alive.is_closed());
-    }
 }

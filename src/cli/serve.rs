@@ -6,12 +6,11 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, print};
-use crate::app::{self, App, Ended};
+use crate::app::{self, App, AppError, Ended};
 use crate::config::{Config, LogFormat};
 use crate::telemetry::{self, LogStyle};
 
 pub(super) fn run(config: Config) -> Result<ExitCode, Failure> {
-    config.require_built_adapters()?;
     let style = match config.log.format {
         LogFormat::Auto => LogStyle::Auto,
         LogFormat::Json => LogStyle::Json,
@@ -24,7 +23,12 @@ pub(super) fn run(config: Config) -> Result<ExitCode, Failure> {
 
 async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let stop = stop_signal().map_err(|error| Failure::GaveUp(format!("could not listen for signals: {error}")))?;
-    let app = App::start(config).await?;
+    let mut stop = std::pin::pin!(stop);
+    let app = match App::start_unless(config, &mut stop).await {
+        Ok(app) => app,
+        Err(AppError::Stopped) => return Ok(ExitCode::SUCCESS),
+        Err(error) => return Err(error.into()),
+    };
     if app.has_demo_data() && std::io::stderr().is_terminal() {
         eprintln!("{}", app.banner());
     } else if app.has_demo_data() {

@@ -13,6 +13,7 @@ use super::context::{Shop, Viewer, answered};
 use super::errors::{ErrorCode, Inputs, Problem, UserError, user_errors};
 use super::orders::Order;
 use crate::actors::errors::DomainError;
+use crate::actors::orders::ASKS_OF_A_PLACEMENT;
 use crate::actors::orders::messages::{PlaceOrder, Placed};
 use crate::actors::orders::verdict::await_verdict;
 use crate::domain::ids::{ProductId, TypedId};
@@ -107,7 +108,8 @@ impl OrderPlacementMutation {
         };
         let lines = input.wanted_lines();
         let message = PlaceOrder { customer_id, idempotency_key: input.idempotency_key.clone(), lines: lines.clone() };
-        let Placed { order, replayed } = match answered(shop.orders.ask(message, shop.ask_deadline).await) {
+        let deadline = shop.ask_deadline * ASKS_OF_A_PLACEMENT;
+        let Placed { order, replayed } = match answered(shop.orders.ask(message, deadline).await) {
             Ok(placed) => placed,
             Err(error) => return refused(error),
         };

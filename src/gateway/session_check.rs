@@ -41,7 +41,8 @@ pub struct UserActorSessions {
 #[async_trait]
 impl SessionSource for UserActorSessions {
     async fn session_state(&self, session_id: SessionId) -> Result<Option<SessionState>, DomainError> {
-        self.users.ask(CheckSession { session_id }, self.deadline).await?
+        // Every signed-in request may wait for it: it goes ahead of sign-ins, which wait for the hasher.
+        self.users.ask_critical(CheckSession { session_id }, self.deadline).await?
     }
 }
 

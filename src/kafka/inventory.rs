@@ -66,7 +66,9 @@ impl BatchHandler for InventoryHandler {
         }
         touched.sort_unstable();
         touched.dedup();
-        let decided = self.products.ask(DecideInventory { requests, touched, consumption }, self.deadline).await;
+        // Ahead of the customers: a flood of requests must not hold up the decisions on orders that are placed.
+        let message = DecideInventory { requests, touched, consumption };
+        let decided = self.products.ask_critical(message, self.deadline).await;
         Ok(decided??.into())
     }
 }

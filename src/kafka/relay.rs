@@ -127,7 +127,8 @@ impl Relay {
         let mut round = Round::new(self);
         let mut commits = Vec::new();
         loop {
-            if *stop.borrow_and_update() {
+            // A channel that is closed can never say stop any more.
+            if *stop.borrow_and_update() || stop.has_changed().is_err() {
                 round.finish(inbox.as_mut()).await;
                 return;
             }

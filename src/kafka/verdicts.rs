@@ -48,7 +48,8 @@ impl BatchHandler for VerdictHandler {
         if !failures.is_empty() {
             return Ok(BatchOutcome::Failed(failures));
         }
-        let applied = self.orders.ask(ApplyVerdicts { verdicts, consumption }, self.deadline).await;
+        // Ahead of the customers: a flood of new orders must not hold up the verdicts on those that are placed.
+        let applied = self.orders.ask_critical(ApplyVerdicts { verdicts, consumption }, self.deadline).await;
         Ok(applied??.into())
     }
 }

@@ -31,4 +31,8 @@ pub trait Outbox: Send + Sync {
 
     /// Forgets exactly these, after the log has them durably.
     async fn clear(&self, published: Vec<PendingEventId>) -> Result<(), StoreError>;
+
+    /// Whether the database can be read and, by its last commit, written. One that could not be written is written to
+    /// anew, so that it counts again once its fault has passed.
+    async fn check(&self) -> Result<(), StoreError>;
 }

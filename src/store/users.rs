@@ -93,12 +93,14 @@ pub trait UserStore: Send + Sync {
 
     async fn insert_session(&self, session: NewSession) -> Result<(), StoreError>;
 
-    /// Judges a shown token (`domain::users::judge_refresh`) and does what the verdict says, in one transaction.
+    /// Judges a shown token (`domain::users::judge_refresh`) and does what the verdict says, in one transaction. A
+    /// session whose token was exchanged lives on until `expires_at`.
     async fn exchange_refresh_token(
         &self,
         shown: TokenHash,
         successor: TokenHash,
         now: Timestamp,
+        expires_at: Timestamp,
     ) -> Result<Exchanged, StoreError>;
 
     /// Ends the session of a refresh token, used or not, if it is this user's, and tells which. `None`: no such session

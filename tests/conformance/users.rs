@@ -31,6 +31,7 @@ conformance!(users:
     sign_out_ends_the_session_of_the_token_only_for_its_user,
     sign_out_everywhere_ends_all_and_raises_the_epoch,
     expired_sessions_are_ended_and_purged,
+    an_exchange_moves_the_end_of_its_session,
     the_first_signing_key_stays,
 );
 
@@ -81,7 +82,7 @@ async fn unknown_users_are_absent(users: Users) {
     assert_eq!(users.port.change_role(id(), Role::Staff, at(2)).await.unwrap(), None);
     assert_eq!(users.port.session_state(id(), at(2)).await.unwrap(), None);
     assert_eq!(users.port.end_session(id(), token(1), at(2)).await.unwrap(), None);
-    let exchanged = users.port.exchange_refresh_token(token(1), token(2), at(2)).await.unwrap();
+    let exchanged = users.port.exchange_refresh_token(token(1), token(2), at(2), at(100_000)).await.unwrap();
     assert!(matches!(exchanged, Exchanged::Unknown));
 }
 
@@ -201,15 +202,18 @@ async fn admins_are_no_shoppers(users: Users) {
 async fn a_refresh_token_is_exchanged_once(users: Users) {
     let user_id = insert(&users, "ada@example.com", "Ada").await;
     let session = sign_in(&users, user_id, token(1), at(100_000)).await;
-    let exchanged = users.port.exchange_refresh_token(token(1), token(2), at(10)).await.unwrap();
+    let exchanged = users.port.exchange_refresh_token(token(1), token(2), at(10), at(100_000)).await.unwrap();
     let Exchanged::Done { session: used, user } = exchanged else { panic!("{exchanged:?}") };
     assert_eq!((used.id, used.last_used_at, user.id), (session, at(10), user_id));
-    let again = users.port.exchange_refresh_token(token(1), token(3), at(20)).await.unwrap();
+    let again = users.port.exchange_refresh_token(token(1), token(3), at(20), at(100_000)).await.unwrap();
     assert!(matches!(again, Exchanged::Refused(RefreshVerdict::Race)));
     // The race left no token behind, and the winner's line lives.
-    assert!(matches!(users.port.exchange_refresh_token(token(3), token(4), at(20)).await.unwrap(), Exchanged::Unknown));
     assert!(matches!(
-        users.port.exchange_refresh_token(token(2), token(4), at(30)).await.unwrap(),
+        users.port.exchange_refresh_token(token(3), token(4), at(20), at(100_000)).await.unwrap(),
+        Exchanged::Unknown
+    ));
+    assert!(matches!(
+        users.port.exchange_refresh_token(token(2), token(4), at(30), at(100_000)).await.unwrap(),
         Exchanged::Done { .. }
     ));
 }
@@ -220,8 +224,11 @@ async fn of_simultaneous_exchanges_one_wins_and_its_line_lives(users: Users) {
     let exchanges = (10..30).map(|n| {
         let port = users.port.clone();
         tokio::spawn(async move {
-            matches!(port.exchange_refresh_token(token(1), token(n), at(10)).await.unwrap(), Exchanged::Done { .. })
-                .then_some(n)
+            matches!(
+                port.exchange_refresh_token(token(1), token(n), at(10), at(100_000)).await.unwrap(),
+                Exchanged::Done { .. }
+            )
+            .then_some(n)
         })
     });
     let mut winners = Vec::new();
@@ -230,27 +237,27 @@ async fn of_simultaneous_exchanges_one_wins_and_its_line_lives(users: Users) {
     }
     assert_eq!(winners.len(), 1);
     assert!(!ended(&users, session, at(11)).await);
-    let next = users.port.exchange_refresh_token(token(winners[0]), token(99), at(12)).await.unwrap();
+    let next = users.port.exchange_refresh_token(token(winners[0]), token(99), at(12), at(100_000)).await.unwrap();
     assert!(matches!(next, Exchanged::Done { .. }));
 }
 
 async fn a_token_shown_again_later_ends_its_session(users: Users) {
     let user_id = insert(&users, "ada@example.com", "Ada").await;
     let session = sign_in(&users, user_id, token(1), at(100_000)).await;
-    users.port.exchange_refresh_token(token(1), token(2), at(10)).await.unwrap();
-    let reuse = users.port.exchange_refresh_token(token(1), token(3), at(10_011)).await.unwrap();
+    users.port.exchange_refresh_token(token(1), token(2), at(10), at(100_000)).await.unwrap();
+    let reuse = users.port.exchange_refresh_token(token(1), token(3), at(10_011), at(100_000)).await.unwrap();
     assert!(matches!(reuse, Exchanged::Refused(RefreshVerdict::Reuse)));
     assert!(ended(&users, session, at(10_012)).await);
-    let dead = users.port.exchange_refresh_token(token(2), token(3), at(10_013)).await.unwrap();
+    let dead = users.port.exchange_refresh_token(token(2), token(3), at(10_013), at(100_000)).await.unwrap();
     assert!(matches!(dead, Exchanged::Refused(RefreshVerdict::Dead)));
 }
 
 async fn a_token_whose_successor_was_used_ends_its_session(users: Users) {
     let user_id = insert(&users, "ada@example.com", "Ada").await;
     let session = sign_in(&users, user_id, token(1), at(100_000)).await;
-    users.port.exchange_refresh_token(token(1), token(2), at(10)).await.unwrap();
-    users.port.exchange_refresh_token(token(2), token(3), at(20)).await.unwrap();
-    let reuse = users.port.exchange_refresh_token(token(1), token(4), at(30)).await.unwrap();
+    users.port.exchange_refresh_token(token(1), token(2), at(10), at(100_000)).await.unwrap();
+    users.port.exchange_refresh_token(token(2), token(3), at(20), at(100_000)).await.unwrap();
+    let reuse = users.port.exchange_refresh_token(token(1), token(4), at(30), at(100_000)).await.unwrap();
     assert!(matches!(reuse, Exchanged::Refused(RefreshVerdict::Reuse)));
     assert!(ended(&users, session, at(31)).await);
 }
@@ -259,7 +266,7 @@ async fn sign_out_ends_the_session_of_the_token_only_for_its_user(users: Users) 
     let ada = insert(&users, "ada@example.com", "Ada").await;
     let eve = insert(&users, "eve@example.com", "Eve").await;
     let session = sign_in(&users, ada, token(1), at(100_000)).await;
-    users.port.exchange_refresh_token(token(1), token(2), at(10)).await.unwrap();
+    users.port.exchange_refresh_token(token(1), token(2), at(10), at(100_000)).await.unwrap();
     assert_eq!(users.port.end_session(eve, token(2), at(20)).await.unwrap(), None);
     assert!(!ended(&users, session, at(20)).await);
     // A used token names the session as well as its successor.
@@ -289,8 +296,21 @@ async fn expired_sessions_are_ended_and_purged(users: Users) {
     assert_eq!(users.port.purge_sessions(at(150)).await.unwrap(), 1);
     assert_eq!(users.port.session_state(old, at(150)).await.unwrap(), None);
     assert!(users.port.session_state(new, at(150)).await.unwrap().is_some());
-    let exchanged = users.port.exchange_refresh_token(token(1), token(3), at(50)).await.unwrap();
+    let exchanged = users.port.exchange_refresh_token(token(1), token(3), at(50), at(100_000)).await.unwrap();
     assert!(matches!(exchanged, Exchanged::Unknown));
+}
+
+async fn an_exchange_moves_the_end_of_its_session(users: Users) {
+    let ada = insert(&users, "ada@example.com", "Ada").await;
+    let used = sign_in(&users, ada, token(1), at(100)).await;
+    let unused = sign_in(&users, ada, token(2), at(100)).await;
+    let exchanged = users.port.exchange_refresh_token(token(1), token(3), at(90), at(190)).await.unwrap();
+    let Exchanged::Done { session, .. } = exchanged else { panic!("{exchanged:?}") };
+    assert_eq!(session.expires_at, at(190));
+    assert!(ended(&users, unused, at(100)).await && !ended(&users, used, at(189)).await);
+    assert_eq!(users.port.purge_sessions(at(150)).await.unwrap(), 1);
+    let late = users.port.exchange_refresh_token(token(3), token(4), at(190), at(290)).await.unwrap();
+    assert!(matches!(late, Exchanged::Refused(RefreshVerdict::Dead)));
 }
 
 async fn the_first_signing_key_stays(users: Users) {

@@ -331,4 +331,8 @@ impl Outbox for FakeOutbox {
         self.cleared.lock().unwrap().extend(published);
         Ok(())
     }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

@@ -1,8 +1,11 @@
 //! What a stop and a start leave as they were.
 
+use std::collections::HashSet;
+
+use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::support::{PASSWORD, Socket, spawn_app, spawn_app_in};
+use crate::support::{PASSWORD, Socket, spawn_app, spawn_app_in, spawn_app_with};
 
 #[actix_rt::test]
 async fn orders_accounts_sessions_and_tokens_survive_a_restart() {
@@ -31,4 +34,29 @@ async fn orders_accounts_sessions_and_tokens_survive_a_restart() {
         .await;
     assert_eq!(refreshed["tokenRefresh"]["session"]["user"]["email"], json!(customer.email));
     app.sign_in(&customer.email, PASSWORD).await;
+}
+
+#[actix_rt::test]
+async fn a_panic_of_the_order_writer_costs_no_placement_its_answer() {
+    let app = spawn_app_with(|config| {
+        config.limits.enabled = false;
+        config.faults.enabled = true;
+    })
+    .await;
+    let staff = app.staff().await;
+    let product = app.create_product(&staff, 10_000).await;
+    let customer = app.sign_up().await;
+    let lines = [(product.as_str(), 1)];
+    let keys: Vec<String> = (0..120).map(|n| format!("order-{n}")).collect();
+    let placements = join_all(keys.iter().map(|key| app.place(&customer, key, &lines, 0)));
+    let panics = async {
+        for _ in 0..3 {
+            let url = format!("http://{}/faults/orders.writer/panic", app.admin);
+            assert!(app.http.post(url).send().await.unwrap().status().is_success());
+        }
+    };
+    let (placed, ()) = futures_util::join!(placements, panics);
+    let ids: HashSet<_> = placed.iter().map(|placed| placed["order"]["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), keys.len());
+    assert!(placed.iter().all(|placed| placed["replayed"] == json!(false)), "each is its own order: {placed:?}");
 }

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use self::messages::{
     AdvanceOrder, ApplyVerdicts, ChangesAfter, GetOrders, LatestChange, ListOrders, PlaceOrder, Placed,
 };
-use self::writer::{OrderWriter, WriteOrder};
+use self::writer::{OrderWriter, WriteError, WriteOrder};
 use crate::actors::ask::{Address, AskError};
 use crate::actors::clock::now;
 use crate::actors::errors::{DomainError, path};
@@ -39,8 +39,12 @@ use crate::store::orders::{AdvanceOrder as Advanced, InsertOrder, OrderChangeEnt
 /// A number that was taken is drawn anew this often: 40 random bits a day collide rarely, five times never.
 const NUMBER_ATTEMPTS: usize = 5;
 
-/// A write that was interrupted is tried this often before the caller is told to come back.
+/// A write that was interrupted is repeated this often before the caller is told to come back.
 const WRITE_ATTEMPTS: usize = 4;
+
+/// The asks that a placement may have to wait for in turn: the products, the write, and the write again after a
+/// timeout. Whoever asks for a placement waits for as many deadlines, or nobody would hear what became of the order.
+pub const ASKS_OF_A_PLACEMENT: u32 = 3;
 
 /// The orders actor's tools.
 pub struct OrderTools {
@@ -174,6 +178,7 @@ impl OrderTools {
     async fn write(&self, mut new_order: NewOrder) -> Result<Placed, DomainError> {
         let (id, digest) = (new_order.id, new_order.input_digest);
         let mut interruptions = 0;
+        let mut timed_out = false;
         let mut numbers = 0;
         loop {
             let (order, event) =
@@ -194,10 +199,17 @@ impl OrderTools {
                     return Err(DomainError::Internal("no free order number was found".into()));
                 }
                 Err(AskError::Busy) => return Err(AskError::Busy.into()),
-                // The outcome is unknown. Writing the same order again is safe: its id and key are unique.
-                Err(AskError::Interrupted) if interruptions < WRITE_ATTEMPTS => interruptions += 1,
+                // The outcome is unknown, and the store may have the write still in its queue, where no read sees it.
+                // The same order goes behind it: its id and key are unique, so it is written once and found then.
+                Err(AskError::Interrupted) | Ok(Err(WriteError::Interrupted)) if interruptions < WRITE_ATTEMPTS => {
+                    interruptions += 1;
+                }
+                Err(AskError::Timeout) if !timed_out => timed_out = true,
+                Ok(Err(WriteError::Interrupted)) => {
+                    return self.settle_unknown(&new_order, AskError::Interrupted.into()).await;
+                }
                 Err(error) => return self.settle_unknown(&new_order, error.into()).await,
-                Ok(Err(error)) => return self.settle_unknown(&new_order, error.into()).await,
+                Ok(Err(WriteError::Store(error))) => return self.settle_unknown(&new_order, error.into()).await,
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The order writer: one commit for whatever has queued while the previous one was in flight.
 //!
 //! Natural batching: no timer, so an order that comes alone is written at once and a burst shares its commits. A
-//! restart forgets what waits; its askers are told that the outcome is unknown and look their orders up.
+//! restart forgets what waits; its askers are told that they were interrupted and write their orders again, which the
+//! store puts behind whatever of the first attempt it has still in its queue.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,15 +17,25 @@ use crate::domain::orders::Order;
 use crate::store::StoreError;
 use crate::store::orders::{InsertOrder, OrderStore};
 
+/// Why a write has no outcome.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WriteError {
+    /// The writer was restarted with the order in hand: writing it again tells what became of it.
+    #[error("the order writer was restarted")]
+    Interrupted,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Saves an order with its event. Answers once it is durable.
 #[derive(Message)]
-#[rtype(result = "Result<InsertOrder, StoreError>")]
+#[rtype(result = "Result<InsertOrder, WriteError>")]
 pub struct WriteOrder {
     pub order: Order,
     pub event: PendingEvent,
 }
 
-type Answer = oneshot::Sender<Result<InsertOrder, StoreError>>;
+type Answer = oneshot::Sender<Result<InsertOrder, WriteError>>;
 
 #[derive(Default)]
 struct Queue {
@@ -55,7 +66,7 @@ impl Actor for OrderWriter {
 impl Supervised for OrderWriter {}
 
 impl Handler<WriteOrder> for OrderWriter {
-    type Result = ResponseFuture<Result<InsertOrder, StoreError>>;
+    type Result = ResponseFuture<Result<InsertOrder, WriteError>>;
 
     fn handle(&mut self, WriteOrder { order, event }: WriteOrder, ctx: &mut Context<Self>) -> Self::Result {
         let (sender, answer) = oneshot::channel();
@@ -69,9 +80,7 @@ impl Handler<WriteOrder> for OrderWriter {
             let observe_commit = Arc::clone(&self.observe_commit);
             ctx.spawn(write_what_waits(store, queue, self.batch_max, observe_commit).into_actor(self));
         }
-        Box::pin(async move {
-            answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the writer was restarted".into())))
-        })
+        Box::pin(async move { answer.await.unwrap_or(Err(WriteError::Interrupted)) })
     }
 }
 
@@ -102,7 +111,7 @@ async fn write_what_waits(
                 let _ = answer.send(Ok(outcome));
             }),
             Err(error) => answers.into_iter().for_each(|answer| {
-                let _ = answer.send(Err(error.clone()));
+                let _ = answer.send(Err(error.clone().into()));
             }),
         }
     }

@@ -11,8 +11,9 @@ pub mod tokens;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix::{Actor, Context, Handler, ResponseFuture, Supervised};
+use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture, Supervised, WrapFuture};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
@@ -36,6 +37,10 @@ use crate::store::users::{Exchanged, InsertUser, NewSession, NewUser, SessionSta
 /// What a client may call itself is kept to this many characters.
 const MAX_USER_AGENT: usize = 200;
 
+/// Expired sessions are removed this long after a start, when its rush is over, and then this often.
+const FIRST_PURGE: Duration = Duration::from_secs(60);
+const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
+
 /// The users actor's tools.
 pub struct UserTools {
     pub store: Arc<dyn UserStore>,
@@ -56,6 +61,19 @@ impl UserActor {
         Self { tools }
     }
 
+    /// Removes the sessions that have expired, beside the questions.
+    fn purge_sessions(&mut self, ctx: &mut Context<Self>) {
+        let store = Arc::clone(&self.tools.store);
+        let purge = async move {
+            match store.purge_sessions(now()).await {
+                Ok(0) => {}
+                Ok(sessions) => tracing::info!(sessions, "removed expired sessions"),
+                Err(error) => tracing::warn!(%error, "could not remove expired sessions"),
+            }
+        };
+        ctx.spawn(purge.into_actor(self));
+    }
+
     /// Runs a question beside the others: nothing of the actor is borrowed while it waits.
     fn beside<T, F>(&self, work: impl FnOnce(Arc<UserTools>) -> F) -> ResponseFuture<Result<T, DomainError>>
     where
@@ -67,6 +85,11 @@ impl UserActor {
 
 impl Actor for UserActor {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.run_later(FIRST_PURGE, |actor, ctx| actor.purge_sessions(ctx));
+        ctx.run_interval(PURGE_EVERY, |actor, ctx| actor.purge_sessions(ctx));
+    }
 }
 
 impl Supervised for UserActor {}
@@ -201,7 +224,9 @@ impl Handler<RefreshTokens> for UserActor {
         self.beside(|tools| async move {
             let successor = new_refresh_token();
             let shown = token_hash(&refresh_token);
-            match tools.store.exchange_refresh_token(shown, token_hash(&successor), now()).await? {
+            let at = now();
+            let expires_at = at.plus_millis(tools.session_lifetime_ms());
+            match tools.store.exchange_refresh_token(shown, token_hash(&successor), at, expires_at).await? {
                 Exchanged::Done { session, user } => Ok(tools.signed_in(user, session.id, successor)),
                 Exchanged::Refused(verdict) => {
                     if verdict == RefreshVerdict::Reuse {

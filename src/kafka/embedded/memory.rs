@@ -62,6 +62,8 @@ struct Reader {
     positions: Vec<Option<i64>>,
     /// The slot at which the next read starts, so that no partition waits for ever behind the others.
     turn: usize,
+    /// Its partitions are another's for good. It may not know yet, and must not hold on to records meanwhile.
+    released: bool,
 }
 
 #[derive(Default)]
@@ -171,8 +173,12 @@ impl Memory {
         if let Some(group) = group {
             let group = self.groups.entry(group.to_owned()).or_default();
             let earlier = group.owner.replace(id);
-            if let Some(earlier) = earlier.and_then(|earlier| self.readers.get(&earlier)) {
-                earlier.wake.notify_one();
+            if let Some(earlier) = earlier {
+                // It may be stuck on a thread that was given up and never come to release them itself.
+                self.release(earlier);
+                if let Some(earlier) = self.readers.get(&earlier) {
+                    earlier.wake.notify_one();
+                }
             }
         } else {
             for at in self.partitions_of(topics) {
@@ -181,7 +187,8 @@ impl Memory {
             }
         }
         let wake = Arc::new(Notify::new());
-        self.readers.insert(id, Reader { topics: topics.to_vec(), wake: wake.clone(), positions, turn: 0 });
+        let reader = Reader { topics: topics.to_vec(), wake: wake.clone(), positions, turn: 0, released: false };
+        self.readers.insert(id, reader);
         (id, wake)
     }
 
@@ -200,6 +207,7 @@ impl Memory {
     pub(super) fn release(&mut self, id: u64) {
         if let Some(reader) = self.readers.get_mut(&id) {
             reader.positions.fill(None);
+            reader.released = true;
         }
         for slot in 0..self.slots.len() {
             self.trim(slot);
@@ -208,9 +216,7 @@ impl Memory {
 
     pub(super) fn seek(&mut self, id: u64, at: TopicPartition, offset: i64) {
         let slot = self.slot(at);
-        if let Some(reader) = self.readers.get_mut(&id) {
-            reader.positions[slot] = Some(offset);
-        }
+        self.set_position(id, slot, offset);
         self.trim(slot);
     }
 
@@ -263,10 +269,14 @@ impl Memory {
     }
 
     fn advance(&mut self, id: u64, slot: usize, position: i64) {
-        if let Some(reader) = self.readers.get_mut(&id) {
+        self.set_position(id, slot, position);
+        self.trim(slot);
+    }
+
+    fn set_position(&mut self, id: u64, slot: usize, position: i64) {
+        if let Some(reader) = self.readers.get_mut(&id).filter(|reader| !reader.released) {
             reader.positions[slot] = Some(position);
         }
-        self.trim(slot);
     }
 
     /// Notes what a reader got from the file.

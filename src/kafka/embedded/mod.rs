@@ -46,11 +46,11 @@ impl Default for EmbeddedLogOptions {
     }
 }
 
-/// The log in a SQLite file. Dropping it writes what was accepted and ends its thread.
+/// The log in a SQLite file. Dropping it closes it.
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
     queue: Arc<Semaphore>,
-    writer: Option<JoinHandle<()>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What readers hold of the log.
@@ -71,7 +71,7 @@ impl EmbeddedLog {
             return Err(LogError::Broken(format!("{} partitions: 1 to {limit} are possible", options.partitions)));
         }
         let path = data_dir.join(FILE_NAME);
-        let (connection, ids) = schema::open_writer(&path, options.partitions)?;
+        let (connection, ids, _) = schema::open_writer(&path, options.partitions)?;
         let mut memory = Memory::new(options.partitions as usize);
         for at in memory.all_partitions() {
             memory.set_bounds(at, schema::bounds(&connection, &ids, at).map_err(schema::failure)?);
@@ -93,7 +93,16 @@ impl EmbeddedLog {
             .spawn(move || writer.run(&inbox))
             .map_err(|error| LogError::Unavailable(format!("no thread for the writer: {error}")))?;
         let shared = Arc::new(Shared { path, ids, memory, commands, connections: Mutex::default() });
-        Ok(Self { shared, queue: Arc::new(Semaphore::new(QUEUE)), writer: Some(writer) })
+        Ok(Self { shared, queue: Arc::new(Semaphore::new(QUEUE)), writer: Mutex::new(Some(writer)) })
+    }
+
+    /// Writes what was accepted and ends the thread that writes. Blocks; later calls are refused.
+    pub fn close(&self) {
+        let _ = self.shared.commands.send(Command::Stop);
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            let _ = writer.join();
+        }
     }
 
     /// Removes now what is older than `before` and read by every group; the log also does it by itself, at start and
@@ -103,12 +112,15 @@ impl EmbeddedLog {
     }
 }
 
+/// Brings `events.db` of this folder to this version's schema, or makes it: the versions before and after. Blocks.
+pub fn migrate(data_dir: &Path, options: &EmbeddedLogOptions) -> Result<(u32, u32), LogError> {
+    let (_, _, from) = schema::open_writer(&data_dir.join(FILE_NAME), options.partitions)?;
+    Ok((from, schema::SCHEMA_VERSION))
+}
+
 impl Drop for EmbeddedLog {
     fn drop(&mut self) {
-        let _ = self.shared.commands.send(Command::Stop);
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
-        }
+        self.close();
     }
 }
 

@@ -18,7 +18,7 @@ const OFFSET_BITS: u32 = 44;
 /// The most partitions that a place has bits for.
 pub(super) const MAX_PARTITIONS: u32 = 1 << PARTITION_BITS;
 
-const SCHEMA_VERSION: i64 = 1;
+pub(super) const SCHEMA_VERSION: u32 = 1;
 const SCHEMA: &str = "
     -- One row. Fixed at creation: another count would move keys between partitions.
     CREATE TABLE log (partitions INTEGER NOT NULL) STRICT;
@@ -69,17 +69,17 @@ fn offset_of(place: i64) -> i64 {
     place & ((1 << OFFSET_BITS) - 1)
 }
 
-/// Opens the file for its one writer and makes what is missing.
-pub(super) fn open_writer(path: &Path, partitions: u32) -> Result<(Connection, TopicIds), LogError> {
+/// Opens the file for its one writer and makes what is missing; also the version that the file had.
+pub(super) fn open_writer(path: &Path, partitions: u32) -> Result<(Connection, TopicIds, u32), LogError> {
     let connection = Connection::open(path).map_err(failure)?;
-    let prepare = || -> rusqlite::Result<Result<TopicIds, LogError>> {
+    let prepare = || -> rusqlite::Result<Result<(TopicIds, u32), LogError>> {
         connection.busy_timeout(Duration::from_secs(5))?;
         connection.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 2000;
              PRAGMA journal_size_limit = 33554432; PRAGMA cache_size = -8000; PRAGMA temp_store = MEMORY;
              BEGIN IMMEDIATE;",
         )?;
-        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if version == 0 {
             connection.execute_batch(SCHEMA)?;
             connection.execute("INSERT INTO log VALUES (?1)", [partitions])?;
@@ -98,10 +98,10 @@ pub(super) fn open_writer(path: &Path, partitions: u32) -> Result<(Connection, T
                 connection.query_row("SELECT id FROM topics WHERE name = ?1", [topic.name()], |row| row.get(0))?;
         }
         connection.execute_batch("COMMIT")?;
-        Ok(Ok(ids))
+        Ok(Ok((ids, version)))
     };
-    let ids = prepare().map_err(failure)??;
-    Ok((connection, ids))
+    let (ids, version) = prepare().map_err(failure)??;
+    Ok((connection, ids, version))
 }
 
 pub(super) fn open_reader(path: &Path) -> Result<Connection, LogError> {

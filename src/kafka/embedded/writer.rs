@@ -1,6 +1,7 @@
 //! The one thread that writes the file. It takes whatever has queued while the previous commit was in flight and commits
 //! it in one go, copies of group offsets included. With nothing to do it sleeps.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -45,6 +46,16 @@ pub(super) struct Writer {
     pub retention: Option<Duration>,
 }
 
+/// A retention under way: one chunk a turn of the thread, with the appends that have queued in between.
+struct Pass {
+    before: Timestamp,
+    /// Still to be gone through, the next one last.
+    partitions: Vec<TopicPartition>,
+    removed: u64,
+    /// Who asked; nobody of one by age.
+    reply: Option<Reply<u64>>,
+}
+
 struct Append {
     events: Vec<PendingEvent>,
     reply: Reply<()>,
@@ -73,8 +84,12 @@ impl Writer {
         step_back();
         let mut copies_due: Option<Instant> = None;
         let mut retention_due = Instant::now();
+        let mut passes = VecDeque::new();
         loop {
-            let due = copies_due.map_or(retention_due, |copies| copies.min(retention_due));
+            let mut due = copies_due.map_or(retention_due, |copies| copies.min(retention_due));
+            if !passes.is_empty() {
+                due = Instant::now();
+            }
             let command = match commands.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(command) => Some(command),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -91,7 +106,7 @@ impl Writer {
                 command => command,
             };
             if let Some(command) = command
-                && !self.other(command, &mut copies_due)
+                && !self.other(command, &mut copies_due, &mut passes)
             {
                 return;
             }
@@ -102,13 +117,16 @@ impl Writer {
             }
             if retention_due <= now {
                 retention_due = now + RETENTION_EVERY;
-                self.retain_by_age();
+                passes.extend(self.pass_by_age());
+            }
+            if let Some(pass) = passes.pop_front() {
+                passes.extend(self.retain_chunk(pass));
             }
         }
     }
 
     /// False: the thread is to end.
-    fn other(&self, command: Command, copies_due: &mut Option<Instant>) -> bool {
+    fn other(&self, command: Command, copies_due: &mut Option<Instant>, passes: &mut VecDeque<Pass>) -> bool {
         match command {
             // `gather` takes every append.
             Command::Append(events, reply, place) => {
@@ -123,7 +141,7 @@ impl Writer {
                 let _ = reply.send(saved);
             }
             Command::Retain(before, reply) => {
-                let _ = reply.send(self.retain(before));
+                passes.push_back(self.pass(before, Some(reply)));
             }
             Command::Copies => *copies_due = Some(Instant::now() + COPIES_WAIT),
             Command::Stop => {
@@ -211,43 +229,69 @@ impl Writer {
         }
     }
 
-    fn retain_by_age(&self) {
-        let Some(retention) = self.retention else { return };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let before = now.saturating_sub(retention).as_millis();
-        match self.retain(Timestamp(i64::try_from(before).unwrap_or(0))) {
-            Ok(0) => {}
-            Ok(records) => tracing::info!(records, "removed old records from the event log"),
-            Err(error) => tracing::warn!(error = %error, "could not remove old records from the event log"),
-        }
+    fn pass(&self, before: Timestamp, reply: Option<Reply<u64>>) -> Pass {
+        Pass { before, partitions: lock(&self.memory).all_partitions(), removed: 0, reply }
     }
 
-    /// Removes what is older than `before` and read by every group. The newest record of a partition stays: it carries
-    /// the partition's end.
-    fn retain(&self, before: Timestamp) -> Result<u64, LogError> {
-        let partitions = lock(&self.memory).all_partitions();
-        let mut removed = 0;
-        for at in partitions {
-            loop {
-                let (bounds, unread) = {
-                    let memory = lock(&self.memory);
-                    (memory.bounds(at), memory.unread_from(at))
-                };
-                let to = unread.min(bounds.end - 1);
-                if to <= bounds.start {
-                    break;
+    fn pass_by_age(&self) -> Option<Pass> {
+        let retention = self.retention?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let before = now.saturating_sub(retention).as_millis();
+        Some(self.pass(Timestamp(i64::try_from(before).unwrap_or(0)), None))
+    }
+
+    /// Goes on with a pass until it has removed a chunk; the pass when it has not ended.
+    fn retain_chunk(&self, mut pass: Pass) -> Option<Pass> {
+        while let Some(&at) = pass.partitions.last() {
+            match self.remove_old(at, pass.before) {
+                Ok((removed, more)) => {
+                    pass.removed += removed;
+                    if !more {
+                        pass.partitions.pop();
+                    }
+                    if removed > 0 {
+                        return Some(pass);
+                    }
                 }
-                let range = (bounds.start, to);
-                let (start, more) = schema::remove_old(&self.connection, &self.ids, at, range, before, RETENTION_CHUNK)
-                    .map_err(schema::failure)?;
-                removed += (start - bounds.start) as u64;
-                lock(&self.memory).set_start(at, start);
-                if !more {
-                    break;
+                Err(error) => {
+                    end_pass(pass, Some(error));
+                    return None;
                 }
             }
         }
-        Ok(removed)
+        end_pass(pass, None);
+        None
+    }
+
+    /// Removes a chunk of what is older than `before` and read by every group; how many records that were, and whether
+    /// there may be more. The newest record of a partition stays: it carries the partition's end.
+    fn remove_old(&self, at: TopicPartition, before: Timestamp) -> Result<(u64, bool), LogError> {
+        let (bounds, unread) = {
+            let memory = lock(&self.memory);
+            (memory.bounds(at), memory.unread_from(at))
+        };
+        let to = unread.min(bounds.end - 1);
+        if to <= bounds.start {
+            return Ok((0, false));
+        }
+        let range = (bounds.start, to);
+        let (start, more) = schema::remove_old(&self.connection, &self.ids, at, range, before, RETENTION_CHUNK)
+            .map_err(schema::failure)?;
+        lock(&self.memory).set_start(at, start);
+        Ok(((start - bounds.start) as u64, more))
+    }
+}
+
+fn end_pass(pass: Pass, failed: Option<LogError>) {
+    match (pass.reply, failed) {
+        (Some(reply), failed) => {
+            let _ = reply.send(failed.map_or(Ok(pass.removed), Err));
+        }
+        (None, Some(error)) => tracing::warn!(error = %error, "could not remove old records from the event log"),
+        (None, None) if pass.removed > 0 => {
+            tracing::info!(records = pass.removed, "removed old records from the event log");
+        }
+        (None, None) => {}
     }
 }
 

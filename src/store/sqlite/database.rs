@@ -5,6 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -50,6 +51,7 @@ struct Inner {
     writer: Mutex<Option<JoinHandle<()>>>,
     committed: CommittedSender,
     sweep: watch::Receiver<u64>,
+    write_failed: Arc<AtomicBool>,
 }
 
 impl Database {
@@ -67,6 +69,7 @@ impl Database {
         let reads = Arc::new(Queue::new(QUEUE_CAPACITY));
         let committed = CommittedSender::default();
         let (sweep, sweep_asked) = watch::channel(0);
+        let write_failed = Arc::new(AtomicBool::new(false));
         let inner = Arc::new(Inner {
             domain,
             writes: Arc::clone(&writes),
@@ -75,6 +78,7 @@ impl Database {
             writer: Mutex::new(None),
             committed: Arc::clone(&committed),
             sweep: sweep_asked,
+            write_failed: Arc::clone(&write_failed),
         });
         for number in 0..READERS {
             let connection = connect(path, true).map_err(failed)?;
@@ -91,6 +95,7 @@ impl Database {
             queue: writes,
             announcer: Announcer { committed, sweep, behind: false },
             durable: true,
+            failed: write_failed,
         };
         let thread = std::thread::Builder::new()
             .name(format!("{domain}-w"))
@@ -122,6 +127,9 @@ impl Database {
     {
         let (reply, answer) = oneshot::channel();
         let job: ReadJob = Box::new(move |connection| {
+            if reply.is_closed() {
+                return;
+            }
             let outcome = catch_unwind(AssertUnwindSafe(|| snapshot(connection, work)));
             let outcome = outcome.unwrap_or_else(|panic| Err(Failure::Broken(panic_message(&*panic))));
             // Nobody waits any more when the caller has given up.
@@ -165,6 +173,18 @@ impl Database {
 
     pub(super) async fn clear(&self, published: Vec<PendingEventId>) -> Result<(), StoreError> {
         self.enqueue(true, move |write| outbox::delete(write.sql(), &published)).await
+    }
+
+    pub(super) async fn check(&self) -> Result<(), StoreError> {
+        if self.inner.write_failed.load(Ordering::Relaxed) {
+            // Whoever asks may be all that comes while the store counts as away. The version is written as it is.
+            self.write(|write| {
+                let version: u32 = write.sql().pragma_query_value(None, "user_version", |row| row.get(0))?;
+                Ok(write.sql().pragma_update(None, "user_version", version)?)
+            })
+            .await?;
+        }
+        self.read(|connection| Ok(connection.prepare_cached("SELECT 1")?.query_row((), |_| Ok(()))?)).await
     }
 
     pub(super) async fn offsets(&self, group: &str) -> Result<Vec<StoredOffset>, StoreError> {
@@ -351,6 +371,23 @@ mod tests {
             kept.extend(first_writes.then_some(1_000));
             assert_eq!(rows(&database).await, kept);
         }
+    }
+
+    #[tokio::test]
+    async fn a_check_sees_a_failed_commit_until_writing_works_again() {
+        let (folder, database) = open();
+        database.check().await.unwrap();
+        let fail = |write: &mut Write<'_>| {
+            write.sql().execute_batch("ROLLBACK")?;
+            Ok(())
+        };
+        assert!(matches!(database.write(fail).await, Err(StoreError::Unavailable(_))));
+        let other = Connection::open(folder.path().join("test.db")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        assert!(database.check().await.is_err());
+        other.execute_batch("COMMIT").unwrap();
+        database.check().await.unwrap();
+        assert!(!database.inner.write_failed.load(Ordering::Relaxed));
     }
 
     #[tokio::test]

@@ -47,6 +47,17 @@ pub enum OpenError {
     Thread { path: PathBuf, source: std::io::Error },
 }
 
+impl OpenError {
+    /// Another process holds a lock on the file: it may be free a moment later.
+    pub fn is_busy(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+        match self {
+            Self::Sqlite { source, .. } => matches!(source.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked)),
+            Self::Folder { .. } | Self::Newer { .. } | Self::Thread { .. } => false,
+        }
+    }
+}
+
 /// Brings a file to the newest version. Nothing to do is no error.
 pub(super) fn migrate(
     connection: &mut Connection,

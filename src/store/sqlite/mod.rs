@@ -153,6 +153,10 @@ macro_rules! store_over_database {
             ) -> Result<(), crate::store::StoreError> {
                 self.database.clear(published).await
             }
+
+            async fn check(&self) -> Result<(), crate::store::StoreError> {
+                self.database.check().await
+            }
         }
     };
 }

@@ -40,6 +40,7 @@ pub(super) fn exchange(
     shown: TokenHash,
     successor: TokenHash,
     now: Timestamp,
+    expires_at: Timestamp,
 ) -> Result<Exchanged, Failure> {
     let Some(token) = token(connection, shown)? else { return Ok(Exchanged::Unknown) };
     let Some(mut session) = session(connection, token.session_id)? else { return Ok(Exchanged::Unknown) };
@@ -54,9 +55,10 @@ pub(super) fn exchange(
                 .execute((shown.0, now.0, successor.0))?;
             insert_token(connection, successor, session.id)?;
             connection
-                .prepare_cached("UPDATE sessions SET last_used_at = ?2 WHERE id = ?1")?
-                .execute((session.id.as_bytes(), now.0))?;
+                .prepare_cached("UPDATE sessions SET last_used_at = ?2, expires_at = ?3 WHERE id = ?1")?
+                .execute((session.id.as_bytes(), now.0, expires_at.0))?;
             session.last_used_at = now;
+            session.expires_at = expires_at;
             let user = by_id(connection, session.user_id)?.ok_or_else(|| broken("a session has no user"))?;
             Ok(Exchanged::Done { session, user })
         }

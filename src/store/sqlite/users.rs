@@ -171,8 +171,11 @@ impl UserStore for SqliteUserStore {
         shown: TokenHash,
         successor: TokenHash,
         now: Timestamp,
+        expires_at: Timestamp,
     ) -> Result<Exchanged, StoreError> {
-        self.database.write(move |write| super::sessions::exchange(write.sql(), shown, successor, now)).await
+        self.database
+            .write(move |write| super::sessions::exchange(write.sql(), shown, successor, now, expires_at))
+            .await
     }
 
     async fn end_session(

@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -165,6 +166,8 @@ pub(super) struct Writer {
     pub(super) durable: bool,
     /// Changes when another connection commits, and in this process there is none that does.
     pub(super) data_version: i64,
+    /// Whether the last transaction failed, as opposed to a job in it.
+    pub(super) failed: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -198,6 +201,7 @@ impl Writer {
                 batch.into_iter().for_each(|job| job.work.answer(None));
             }
             Err(failure) => {
+                self.failed.store(true, Ordering::Relaxed);
                 if !self.connection.is_autocommit()
                     && let Err(error) = self.connection.execute_batch("ROLLBACK")
                 {
@@ -228,6 +232,10 @@ impl Writer {
             }
         }
         self.execute("COMMIT")?;
+        // One that had nothing to write says nothing about writing.
+        if written {
+            self.failed.store(false, Ordering::Relaxed);
+        }
         Ok(batch_events)
     }
 

@@ -134,7 +134,7 @@ pub fn page_cost(first: Option<i32>, child: usize) -> usize {
 /// The complexity of a connection on an object: where the object stands in a page, each entry asks an actor for a page
 /// of its own, however short.
 pub fn nested_page_cost(first: Option<i32>, child: usize) -> usize {
-    page_cost(first, child).saturating_add(10)
+    page_cost(first, child).saturating_add(20)
 }
 
 /// The complexity of a short list whose length is not known beforehand.

@@ -336,7 +336,7 @@ mod tests {
     async fn the_largest_page_of_orders_with_what_staff_look_at_is_within_the_limits() {
         let query = "query($after: Cursor) { orders(first: 100, after: $after, where: { status: [CONFIRMED] }) {
             totalCount pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
-            edges { cursor node { id number status version createdAt updatedAt availableTransitions
+            edges { cursor node { id number status createdAt availableTransitions
               total { minorUnits amount currency } customer { id name email }
               lines { productId sku name category quantity unitPrice { amount currency } total { amount currency } }
               timeline { sequence status at note } } } } }";

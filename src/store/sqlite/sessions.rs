@@ -1,6 +1,6 @@
 //! Sessions and their refresh tokens, in the users file: `domain::users` judges, these functions do what it says.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::failure::{Failure, broken};
 use super::users::{by_id, decode_role};
@@ -78,15 +78,14 @@ pub(super) fn end(
     token: TokenHash,
     at: Timestamp,
 ) -> Result<Option<SessionId>, Failure> {
-    let mut statement = connection.prepare_cached(
-        "UPDATE sessions SET revoked_at = COALESCE(revoked_at, ?3)
-         WHERE user_id = ?1 AND id = (SELECT session_id FROM refresh_tokens WHERE hash = ?2) RETURNING id",
-    )?;
-    let mut rows = statement.query((user.as_bytes(), token.0, at.0))?;
-    let ended = rows.next()?.map(|row| row.get(0)).transpose()?.map(SessionId::from_bytes);
-    // Without the next step the statement would be reset before it is done.
-    debug_assert!(rows.next()?.is_none());
-    Ok(ended)
+    let ended = connection
+        .prepare_cached(
+            "UPDATE sessions SET revoked_at = COALESCE(revoked_at, ?3)
+             WHERE user_id = ?1 AND id = (SELECT session_id FROM refresh_tokens WHERE hash = ?2) RETURNING id",
+        )?
+        .query_row((user.as_bytes(), token.0, at.0), |row| row.get(0))
+        .optional()?;
+    Ok(ended.map(SessionId::from_bytes))
 }
 
 pub(super) fn end_all(connection: &Connection, user: UserId, at: Timestamp) -> Result<(), Failure> {

@@ -1,7 +1,5 @@
 //! Subscriptions that wait for something that does not happen.
 
-use tokio::io::AsyncReadExt;
-
 use crate::follow::subscribe;
 use crate::job::{Done, Target, answer};
 
@@ -15,7 +13,7 @@ pub async fn hold(target: Target, sockets: usize) {
     }
     answer(&Done::default());
     // Until the parent has seen enough.
-    let mut rest = Vec::new();
-    tokio::io::stdin().read_to_end(&mut rest).await.unwrap();
+    let closed = tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin()));
+    drop(closed.await);
     drop(held);
 }

@@ -18,6 +18,10 @@ mod shop;
 mod table;
 mod yardstick;
 
+/// The shop's own, for the parts that run the shop in this process.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {

@@ -26,9 +26,10 @@ fn without_settings(program: &str) -> Command {
     command
 }
 
-/// The release binary, without settings of this process's own environment.
+/// The release binary, or another one to compare it with; without settings of this process's own environment.
 pub fn souk(data_dir: &Path) -> Command {
-    let mut command = without_settings(env!("CARGO_BIN_EXE_souk"));
+    let other = std::env::var("SOUK_BENCH_BINARY");
+    let mut command = without_settings(other.as_deref().unwrap_or(env!("CARGO_BIN_EXE_souk")));
     command.current_dir(data_dir.parent().unwrap()).arg("--data-dir").arg(data_dir);
     command.env("SOUK__AUTH__BCRYPT_COST", "4").env("SOUK__LIMITS__ENABLED", "false");
     command

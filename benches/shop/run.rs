@@ -110,8 +110,8 @@ impl Orders<'_> {
         self.place("warm", 128, 2_000);
         // The yardstick is taken before and after each load: the machine's speed changes with its neighbours.
         let mut last = yardstick::one_thread(folder);
-        let mut first = last;
-        let mut against = |last: &mut f64| {
+        let first = last;
+        let against = |last: &mut f64| {
             let now = yardstick::one_thread(folder);
             let mean = (*last + now) / 2.0;
             *last = now;
@@ -157,7 +157,7 @@ impl Orders<'_> {
             "<= 300 us",
             Some(cpus <= 300e-6),
         );
-        first = (first + last) / 2.0;
+        let first = (first + last) / 2.0;
         table.row("(the yardstick: durable inserts, 1 thread)", format!("{first:.0}/s"), "", None);
         confirmed
     }

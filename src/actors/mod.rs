@@ -12,6 +12,7 @@ mod inbox;
 pub mod live;
 pub mod mailbox;
 pub mod orders;
+pub mod priority;
 pub mod products;
 pub mod supervisor;
 pub mod users;

@@ -16,11 +16,20 @@ const TEXT_LEN: usize = 26;
 #[error("not an id of this type")]
 pub struct InvalidId;
 
-fn encode(value: u128, out: &mut String) {
-    for position in (0..TEXT_LEN).rev() {
-        let digit = (value >> (5 * position)) & 31;
-        out.push(ALPHABET[digit as usize] as char);
+/// What a character stands for; [`NO_DIGIT`] for none.
+const DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut digit = 0;
+    while digit < ALPHABET.len() {
+        digits[ALPHABET[digit] as usize] = digit as u8;
+        digit += 1;
     }
+    digits
+};
+const NO_DIGIT: u8 = u8::MAX;
+
+fn encode(value: u128) -> [u8; TEXT_LEN] {
+    std::array::from_fn(|place| ALPHABET[(value >> (5 * (TEXT_LEN - 1 - place))) as usize & 31])
 }
 
 fn decode(text: &str) -> Result<u128, InvalidId> {
@@ -28,9 +37,9 @@ fn decode(text: &str) -> Result<u128, InvalidId> {
     if text.len() != TEXT_LEN || !(b'0'..=b'7').contains(&text.as_bytes()[0]) {
         return Err(InvalidId);
     }
-    text.bytes().try_fold(0u128, |value, byte| {
-        let digit = ALPHABET.iter().position(|&symbol| symbol == byte).ok_or(InvalidId)?;
-        Ok((value << 5) | digit as u128)
+    text.bytes().try_fold(0u128, |value, byte| match DIGITS[byte as usize] {
+        NO_DIGIT => Err(InvalidId),
+        digit => Ok((value << 5) | u128::from(digit)),
     })
 }
 
@@ -73,11 +82,9 @@ macro_rules! typed_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let mut text = String::with_capacity($prefix.len() + 1 + TEXT_LEN);
-                text.push_str($prefix);
-                text.push('_');
-                encode(self.0.as_u128(), &mut text);
-                f.write_str(&text)
+                let digits = encode(self.0.as_u128());
+                f.write_str(concat!($prefix, "_"))?;
+                f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
             }
         }
 

@@ -3,14 +3,23 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::Deserialize;
 
 use super::consumer::{BatchHandler, BatchOutcome, ConsumedEvent, EventFailure, HandlerError};
 use crate::actors::Address;
 use crate::actors::products::ProductActor;
 use crate::actors::products::messages::DecideInventory;
-use crate::domain::events::{OrderChanged, Topic, event_type};
+use crate::domain::events::{Topic, event_type};
+use crate::domain::ids::OrderId;
 use crate::domain::inventory::{InventoryRequest, WantedLine};
 use crate::store::consumption::Consumption;
+
+/// Of `OrderChanged`, as far as stock is concerned.
+#[derive(Deserialize)]
+struct OrderedLines {
+    order_id: OrderId,
+    lines: Vec<WantedLine>,
+}
 
 pub struct InventoryHandler {
     products: Address<ProductActor>,
@@ -37,7 +46,7 @@ impl BatchHandler for InventoryHandler {
         let mut touched = Vec::new();
         let mut failures = Vec::new();
         for (position, event) in events.iter().enumerate() {
-            let order: OrderChanged = match event.body() {
+            let order: OrderedLines = match event.body() {
                 Ok(order) => order,
                 Err(error) => {
                     failures.push(EventFailure::undecodable(position, &error));
@@ -49,11 +58,7 @@ impl BatchHandler for InventoryHandler {
             requests.push(if event.event_type() == event_type::ORDER_CANCELLED {
                 InventoryRequest::Cancelled { order_id }
             } else {
-                let wanted = |line: &crate::domain::orders::OrderLine| WantedLine {
-                    product_id: line.product_id,
-                    quantity: line.quantity,
-                };
-                InventoryRequest::Placed { order_id, lines: order.lines.iter().map(wanted).collect() }
+                InventoryRequest::Placed { order_id, lines: order.lines }
             });
         }
         if !failures.is_empty() {

@@ -1,13 +1,22 @@
 //! What a record of the log wakes in the live hub.
 
+use serde::Deserialize;
+
 use super::Record;
 use super::envelope;
 use super::tail::LiveSink;
 use crate::actors::live::{LiveHub, LiveKey};
-use crate::domain::events::{OrderChanged, Topic, event_type};
+use crate::domain::events::{Topic, event_type};
+use crate::domain::ids::UserId;
 
 /// The topics that live subscriptions depend on.
 pub const TOPICS: [Topic; 3] = [Topic::OrderEvents, Topic::InventoryEvents, Topic::DeadLetterQueue];
+
+/// Of an order event, as far as it matters here.
+#[derive(Deserialize)]
+struct OrderedBy {
+    customer_id: UserId,
+}
 
 pub struct HubSink(pub LiveHub);
 
@@ -20,7 +29,7 @@ impl LiveSink for HubSink {
                 }
                 // Only somebody who watches all orders of a customer makes reading the body worth its while.
                 if self.0.watches_customers()
-                    && let Ok(order) = serde_json::from_str::<OrderChanged>(&record.body)
+                    && let Ok(order) = serde_json::from_str::<OrderedBy>(&record.body)
                 {
                     self.0.wake(LiveKey::Customer(order.customer_id));
                 }

@@ -8,7 +8,6 @@ pub mod messages;
 pub mod verdict;
 pub mod writer;
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +24,7 @@ use crate::actors::ask::{Address, AskError};
 use crate::actors::clock::now;
 use crate::actors::errors::{DomainError, path};
 use crate::actors::products::ProductActor;
-use crate::actors::products::messages::GetProducts;
+use crate::actors::products::messages::GetOffers;
 use crate::domain::ids::{OrderId, ProductId, TypedId};
 use crate::domain::inventory::{WantedLine, merge_lines};
 use crate::domain::money::Currency;
@@ -108,25 +107,24 @@ fn digest_of(merged: &[WantedLine]) -> InputDigest {
 fn priced_lines(
     given: &[WantedLine],
     merged: &[WantedLine],
-    products: Vec<Product>,
+    products: &[Arc<Product>],
 ) -> Result<Vec<OrderLine>, DomainError> {
-    let mut products: HashMap<ProductId, Product> = products.into_iter().map(|product| (product.id, product)).collect();
     let field = |id: ProductId| {
         let position = given.iter().position(|line| line.product_id == id).unwrap_or_default();
         path(&format!("lines.{position}.productId"))
     };
     merged
         .iter()
-        .map(|line| match products.remove(&line.product_id) {
+        .map(|line| match products.iter().find(|product| product.id == line.product_id) {
             None => Err(DomainError::NotFound { what: "product", field: field(line.product_id) }),
             Some(product) if product.archived => {
                 Err(DomainError::ProductUnavailable { product_id: product.id, field: field(product.id) })
             }
             Some(product) => Ok(OrderLine {
                 product_id: product.id,
-                sku: product.sku,
-                name: product.name,
-                category: product.category,
+                sku: product.sku.clone(),
+                name: product.name.clone(),
+                category: product.category.clone(),
                 unit_price: product.price,
                 quantity: line.quantity,
             }),
@@ -157,8 +155,8 @@ impl OrderTools {
         input_digest: InputDigest,
     ) -> Result<NewOrder, DomainError> {
         let ids = merged.iter().map(|line| line.product_id).collect();
-        let products = self.products.ask(GetProducts { ids }, self.ask_deadline).await??;
-        let lines = priced_lines(&request.lines, merged, products)?;
+        let products = self.products.ask(GetOffers { ids }, self.ask_deadline).await??;
+        let lines = priced_lines(&request.lines, merged, &products)?;
         let order = NewOrder {
             id: OrderId::from_uuid(Uuid::now_v7()),
             number: order_number(now(), rand::random()),

@@ -1,7 +1,8 @@
 //! Copies of the catalogue in this process: at most 1 s old, counted from before they were read.
 //!
 //! Reads of single products that miss are gathered while another read is on its way and fetched together (natural
-//! batching: no timer). A change that this process makes drops the copy and fences reads that began before it.
+//! batching: no timer). A change that this process makes drops the copy and fences reads that began before it. Stock moves
+//! with every order, names and prices rarely: new orders are priced from copies that a decision about stock leaves alone.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +41,15 @@ impl<T> Copy<T> {
     }
 }
 
+/// When a product changed last, counted in changes of this process.
+#[derive(Clone, Copy, Default)]
+struct Fence {
+    /// Anything of it.
+    changed: u64,
+    /// More than its stock.
+    edited: u64,
+}
+
 type PageKey = (u64, ProductFilter, ProductSort, u32, Option<String>);
 type Answer = Result<Vec<Product>, StoreError>;
 
@@ -52,6 +62,8 @@ struct Gathering {
 pub struct ProductCopies {
     store: Arc<dyn ProductStore>,
     products: Cache<ProductId, Copy<Arc<Product>>>,
+    /// The same, but the stock may be of any age.
+    offers: Cache<ProductId, Copy<Arc<Product>>>,
     pages: Cache<PageKey, Copy<Arc<Page<Product>>>>,
     categories: Mutex<Option<(u64, Copy<Vec<Category>>)>>,
     gathering: Mutex<Gathering>,
@@ -59,8 +71,8 @@ pub struct ProductCopies {
     generation: AtomicU64,
     /// Counts the changes of single products that reads on their way must not hide.
     fence: AtomicU64,
-    /// The fence at which a product changed last; entries are dropped when no read is on its way.
-    fenced: Mutex<HashMap<ProductId, u64>>,
+    /// Entries are dropped when no read is on its way.
+    fenced: Mutex<HashMap<ProductId, Fence>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -73,6 +85,7 @@ impl ProductCopies {
         Self {
             store,
             products: Cache::new(MAX_PRODUCTS),
+            offers: Cache::new(MAX_PRODUCTS),
             pages: Cache::new(MAX_PAGES),
             categories: Mutex::new(None),
             gathering: Mutex::default(),
@@ -94,6 +107,22 @@ impl ProductCopies {
         }
         if !missing.is_empty() {
             found.extend(self.fetch(missing).await?);
+        }
+        Ok(found)
+    }
+
+    /// As [`Self::products`], for names and prices: what is in stock may be older.
+    pub async fn offers(self: &Arc<Self>, ids: &[ProductId]) -> Result<Vec<Arc<Product>>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        let mut missing = Vec::new();
+        for id in ids {
+            match self.offers.get(id).filter(Copy::is_fresh) {
+                Some(copy) => found.push(copy.value),
+                None => missing.push(*id),
+            }
+        }
+        if !missing.is_empty() {
+            found.extend(self.fetch(missing).await?.into_iter().map(Arc::new));
         }
         Ok(found)
     }
@@ -141,8 +170,13 @@ impl ProductCopies {
         let products = self.store.products(ids).await?;
         let fenced = lock(&self.fenced);
         for product in &products {
-            if fenced.get(&product.id).is_none_or(|changed_at| *changed_at <= fence) {
-                self.products.insert(product.id, Copy { value: Arc::new(product.clone()), read_at });
+            let known = fenced.get(&product.id).copied().unwrap_or_default();
+            if known.edited <= fence {
+                let copy = Copy { value: Arc::new(product.clone()), read_at };
+                self.offers.insert(product.id, copy.clone());
+                if known.changed <= fence {
+                    self.products.insert(product.id, copy);
+                }
             }
         }
         drop(fenced);
@@ -181,18 +215,23 @@ impl ProductCopies {
 
     /// A product is now this: pages and copies made before are not used any more.
     pub fn changed(&self, product: &Product) {
-        self.forget(product.id);
+        self.forget(product.id, |fence, now| *fence = Fence { changed: now, edited: now });
+        self.offers.remove(&product.id);
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// A product's stock may have changed: its copy is dropped, also one that is being read now.
-    pub fn forget(&self, id: ProductId) {
+    pub fn stock_moved(&self, id: ProductId) {
+        self.forget(id, |fence, now| fence.changed = now);
+    }
+
+    fn forget(&self, id: ProductId, raise: impl FnOnce(&mut Fence, u64)) {
         let mut fenced = lock(&self.fenced);
-        let fence = self.fence.fetch_add(1, Ordering::AcqRel) + 1;
+        let now = self.fence.fetch_add(1, Ordering::AcqRel) + 1;
         if !lock(&self.gathering).reading {
             fenced.clear();
         }
-        fenced.insert(id, fence);
+        raise(fenced.entry(id).or_default(), now);
         self.products.remove(&id);
     }
 }

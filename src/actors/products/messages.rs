@@ -1,5 +1,7 @@
 //! What the products actor can be asked.
 
+use std::sync::Arc;
+
 use actix::Message;
 
 use crate::actors::errors::DomainError;
@@ -15,6 +17,13 @@ use crate::store::products::StockAdjustment;
 #[derive(Message)]
 #[rtype(result = "Result<Vec<Product>, DomainError>")]
 pub struct GetProducts {
+    pub ids: Vec<ProductId>,
+}
+
+/// As [`GetProducts`], for a new order: names and prices at most 1 s old, whatever was in stock by then.
+#[derive(Message)]
+#[rtype(result = "Result<Vec<Arc<Product>>, DomainError>")]
+pub struct GetOffers {
     pub ids: Vec<ProductId>,
 }
 

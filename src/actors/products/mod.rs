@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use self::copies::ProductCopies;
 use self::messages::{
-    AdjustStock, CreateProduct, DecideInventory, EditProduct, GetFreshProducts, GetProducts, ListCategories,
+    AdjustStock, CreateProduct, DecideInventory, EditProduct, GetFreshProducts, GetOffers, GetProducts, ListCategories,
     ListProducts,
 };
 use crate::actors::clock::now;
@@ -60,6 +60,14 @@ impl Handler<GetProducts> for ProductActor {
 
     fn handle(&mut self, GetProducts { ids }: GetProducts, _: &mut Context<Self>) -> Self::Result {
         self.beside(|_, copies| async move { Ok(copies.products(&ids).await?) })
+    }
+}
+
+impl Handler<GetOffers> for ProductActor {
+    type Result = ResponseFuture<Result<Vec<Arc<Product>>, DomainError>>;
+
+    fn handle(&mut self, GetOffers { ids }: GetOffers, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|_, copies| async move { Ok(copies.offers(&ids).await?) })
     }
 }
 
@@ -159,7 +167,7 @@ impl Handler<DecideInventory> for ProductActor {
         self.beside(|store, copies| async move {
             let decided = store.decide_inventory(message.requests, message.consumption, now()).await;
             for product in &message.touched {
-                copies.forget(*product);
+                copies.stock_moved(*product);
             }
             decided
         })

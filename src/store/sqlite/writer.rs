@@ -1,8 +1,10 @@
 //! The one thread that writes a file.
 //!
-//! It takes whatever has queued, runs every job in a savepoint of one `BEGIN IMMEDIATE` transaction, commits once, hands
-//! the events of the commit to the relay, and only then answers. A job that fails or panics takes back its own writes
-//! and nobody else's. While it commits, the next batch queues: batches grow with load, without a timer.
+//! It takes whatever has queued, runs every job in one `BEGIN IMMEDIATE` transaction, commits once, hands the events of
+//! the commit to the relay, and only then answers. A job that fails or panics takes back its own writes and nobody
+//! else's: each has a savepoint, except the first, which takes back the whole transaction. (A savepoint copies every
+//! page that its job changes, and the first job is often the only one.) While the thread commits, the next batch
+//! queues: batches grow with load, without a timer.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -210,7 +212,7 @@ impl Writer {
         let mut done = 0;
         while done < batch.len() {
             while done < batch.len() {
-                self.run_job(&mut batch[done], &mut events)?;
+                self.run_job(done == 0, &mut batch[done], &mut events)?;
                 done += 1;
             }
             if durable {
@@ -221,15 +223,29 @@ impl Writer {
         Ok(events)
     }
 
-    fn run_job(&self, job: &mut Job, events: &mut Vec<PendingEvent>) -> Result<(), Failure> {
-        self.execute("SAVEPOINT job")?;
-        let mut write = Write { connection: &self.connection, events: Vec::new(), undone: false };
-        if job.work.run(&mut write) {
-            events.append(&mut write.events);
-        } else {
-            self.execute("ROLLBACK TO job")?;
+    /// `first`: nothing is written in this transaction yet.
+    fn run_job(&self, first: bool, job: &mut Job, events: &mut Vec<PendingEvent>) -> Result<(), Failure> {
+        if !first {
+            self.execute("SAVEPOINT job")?;
         }
-        self.execute("RELEASE job")
+        let mut write = Write { connection: &self.connection, events: Vec::new(), undone: false };
+        let kept = job.work.run(&mut write);
+        match (first, kept) {
+            (true, true) => {}
+            (true, false) => {
+                self.execute("ROLLBACK")?;
+                self.execute("BEGIN IMMEDIATE")?;
+            }
+            (false, true) => self.execute("RELEASE job")?,
+            (false, false) => {
+                self.execute("ROLLBACK TO job")?;
+                self.execute("RELEASE job")?;
+            }
+        }
+        if kept {
+            events.append(&mut write.events);
+        }
+        Ok(())
     }
 
     /// Riders on their own need no fsync: the next durable commit carries them, and a crash only repeats them.

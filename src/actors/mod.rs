@@ -12,7 +12,6 @@ mod inbox;
 pub mod live;
 pub mod mailbox;
 pub mod orders;
-pub mod priority;
 pub mod products;
 pub mod supervisor;
 pub mod users;

@@ -16,8 +16,10 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::messages::Password;
 use crate::actors::errors::DomainError;
-use crate::actors::priority::step_back;
 use crate::domain::users::{PASSWORD_LENGTH, PasswordHash};
+
+/// How far the pool's threads step back behind the rest of the process.
+const NICENESS: i32 = 10;
 
 /// How long a refused caller is told to wait. Milliseconds.
 const RETRY_AFTER_MS: u32 = 1_000;
@@ -63,7 +65,11 @@ impl Actor for HashWorker {
     type Context = SyncContext<Self>;
 
     fn started(&mut self, _: &mut Self::Context) {
-        step_back();
+        // On Linux priority is a thread's; where it cannot be lowered hashing still works.
+        let thread = rustix::thread::gettid();
+        if let Err(error) = rustix::process::setpriority_process(Some(thread), NICENESS) {
+            tracing::debug!(%error, "could not lower the priority of a hashing thread");
+        }
     }
 }
 

@@ -86,20 +86,17 @@ impl Process {
         line.trim().strip_suffix(" kB").unwrap().trim().parse::<f64>().unwrap() * 1024.0
     }
 
-    pub fn stop(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
-        drop(self.stdin.take());
-        drop(Command::new("kill").arg(self.child.id().to_string()).status());
-        drop(self.child.wait());
+    /// SIGTERM, and waits for the end.
+    pub fn stop(self) {
+        drop(self);
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.end();
+        drop(self.stdin.take());
+        drop(Command::new("kill").arg(self.child.id().to_string()).status());
+        drop(self.child.wait());
     }
 }
 

@@ -165,6 +165,6 @@ mod tests {
         assert_eq!(page_cost(None, 2), 50);
         assert_eq!(page_cost(Some(-5), 2), 50);
         assert_eq!(page_cost(Some(i32::MAX), usize::MAX), COST_CEILING);
-        assert_eq!(nested_page_cost(Some(1), 2), 22);
+        assert_eq!(nested_page_cost(Some(1), 2), 32);
     }
 }

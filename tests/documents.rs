@@ -1,7 +1,5 @@
 //! What the documents name is there: every path in backticks in README, ARCHITECTURE and CONTRIBUTING.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
-
 use std::path::Path;
 
 /// Paths that a document names although they come to be only while a shop runs or a tool is installed.

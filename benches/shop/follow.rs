@@ -130,5 +130,5 @@ pub async fn follow(
     }
     let mut latencies_ms = std::mem::take(&mut watched.borrow_mut().latencies_ms);
     latencies_ms.sort_by(f64::total_cmp);
-    Done { latencies_ms, ..failures.into_done(seconds) }
+    Done { latencies_ms, ..failures.done_in(seconds) }
 }

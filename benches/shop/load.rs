@@ -68,7 +68,7 @@ impl Failures {
         self.first.borrow_mut().get_or_insert_with(|| format!("{status} {body}"));
     }
 
-    pub fn into_done(&self, seconds: f64) -> Done {
+    pub fn done_in(&self, seconds: f64) -> Done {
         Done { seconds, failures: self.count.get(), failure: self.first.take(), ..Done::default() }
     }
 }
@@ -103,7 +103,7 @@ pub async fn place(target: Target, clients: usize, orders: usize, lines: usize, 
         });
     }
     tasks.await;
-    failures.into_done(began.elapsed().as_secs_f64())
+    failures.done_in(began.elapsed().as_secs_f64())
 }
 
 pub async fn repeat(address: SocketAddr, request: String, clients: usize, requests: usize) -> Done {
@@ -129,5 +129,5 @@ pub async fn repeat(address: SocketAddr, request: String, clients: usize, reques
         });
     }
     tasks.await;
-    Done { answer_bytes: bytes.get(), ..failures.into_done(began.elapsed().as_secs_f64()) }
+    Done { answer_bytes: bytes.get(), ..failures.done_in(began.elapsed().as_secs_f64()) }
 }

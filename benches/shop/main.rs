@@ -4,6 +4,7 @@
 //! binary in a process of its own, the clients are this binary again (`shop client`), so that neither's CPU time is
 //! taken for the other's. An answer with `errors` counts as a failure and is never counted as done.
 
+#![expect(clippy::disallowed_methods, reason = "a measurement waits out its time, on threads of its own")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that fails ends with a panic and prints")]
 
 mod bare;

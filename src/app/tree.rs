@@ -28,7 +28,6 @@ use crate::actors::clock::now;
 use crate::actors::live::LiveHub;
 use crate::actors::orders::writer::OrderWriter;
 use crate::actors::orders::{OrderActor, OrderTools};
-use crate::actors::priority::step_back;
 use crate::actors::products::ProductActor;
 use crate::actors::supervisor::{ActorSpec, MailboxLimits, RestartPolicy, SupervisionSettings, SupervisionTree};
 use crate::actors::users::hasher::PasswordHasher;
@@ -278,7 +277,6 @@ impl Loops<'_> {
         let work: Work = Arc::new(move || {
             let (relays, stop) = (relays.clone(), stop.clone());
             Box::pin(async move {
-                step_back();
                 join_all(relays.iter().map(|relay| relay.run(stop.clone()))).await;
             })
         });

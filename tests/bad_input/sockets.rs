@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use crate::support::Socket;
 use crate::world::{MISSING_ORDER, MISSING_PRODUCT, World};
 
+/// What the row shows, whose token, the document, its variables, the code, a part of the message.
+type SocketRow<'a> = (&'a str, Option<&'a str>, &'a str, Value, &'a str, &'a str);
+
 const ONE: &str = "subscription($id: ID!, $after: Int) { orderUpdated(id: $id, after: $after) { cursor } }";
 const ALL: &str = "subscription($after: Cursor) { orderUpdates(after: $after) { cursor } }";
 const STOCK: &str = "subscription($ids: [ID!]!) { stockChanged(productIds: $ids) { id } }";
@@ -19,7 +22,7 @@ async fn a_subscription_with_bad_input_says_so_once_and_is_over() {
     let bad = "BAD_USER_INPUT";
     let invalid = "GRAPHQL_VALIDATION_FAILED";
     let many = vec![world.product.clone(); 101];
-    let rows: Vec<(&str, Option<&str>, &str, Value, &str, &str)> = vec![
+    let rows: Vec<SocketRow<'_>> = vec![
         ("negative after", customer, ONE, json!({ "id": order, "after": -1 }), bad, "after"),
         ("after past 2^31 - 1", customer, ONE, json!({ "id": order, "after": 2_147_483_648_u32 }), bad, ""),
         ("a text for after", customer, ONE, json!({ "id": order, "after": "1" }), bad, ""),

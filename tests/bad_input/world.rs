@@ -89,7 +89,6 @@ impl World {
         for row in rows {
             failures.extend(row.judge(&self.app).await);
         }
-        println!("{} rows", rows.len());
         assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
         self.check_unchanged(&before).await;
     }

@@ -12,7 +12,6 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::super::{LogError, TopicPartition, partition_of};
 use super::memory::Memory;
 use super::schema::{self, Copied, TopicIds};
-use crate::actors::priority::step_back;
 use crate::domain::events::PendingEvent;
 use crate::domain::time::Timestamp;
 
@@ -80,8 +79,6 @@ impl Writer {
     /// Works until it is stopped; everything that was queued before is still done.
     pub(super) fn run(self, commands: &Receiver<Command>) {
         let _close = CloseAtEnd(self.memory.clone());
-        // In a burst the orders that come go first: events are late then, in fewer and larger commits.
-        step_back();
         let mut copies_due: Option<Instant> = None;
         let mut retention_due = Instant::now();
         let mut passes = VecDeque::new();

@@ -117,7 +117,7 @@ const COST_CEILING: usize = 1_000_000_000_000;
 
 /// The complexity of a root field: it asks an actor.
 pub fn root_cost(child: usize) -> usize {
-    child.saturating_add(10)
+    child.saturating_add(20)
 }
 
 /// The complexity of a mutation: it writes. A thousand of them in one request are too many under any sane limit.

@@ -1,8 +1,8 @@
 //! Ports of the stores: narrow traits with the verbs that their one user needs, one file a domain.
 //!
 //! Every write that changes an aggregate saves its events in the same commit; the adapter hands what it committed to
-//! the relay through [`Outbox::committed`], so nobody can commit an event and forget to publish it. Every effect of a
-//! consumed event commits together with the consumer's offset ([`Consumption`]).
+//! the relay through [`outbox::Outbox::committed`], so nobody can commit an event and forget to publish it. Every effect of a
+//! consumed event commits together with the consumer's offset ([`consumption::Consumption`]).
 
 pub mod consumption;
 pub mod operations;

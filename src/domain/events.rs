@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{OrderId, ProductId, UserId};
+use super::ids::{CampaignId, MailRequestId, NotificationId, OrderId, ProductId, UserId};
 use super::inventory::Shortage;
 use super::money::Money;
 use super::orders::{OrderLine, OrderStatus};
@@ -80,6 +80,21 @@ pub mod event_type {
     pub const PRODUCT_ARCHIVED: &str = "souk.product.archived.v1";
     pub const USER_SIGNED_UP: &str = "souk.user.signed-up.v1";
     pub const USER_UPDATED: &str = "souk.user.updated.v1";
+    pub const USER_VERIFIED: &str = "souk.user.verified.v1";
+    /// Another verification mail is wanted.
+    pub const USER_VERIFICATION_REQUESTED: &str = "souk.user.verification-requested.v1";
+    pub const USER_PASSWORD_RESET_REQUESTED: &str = "souk.user.password-reset-requested.v1";
+    /// By a reset too.
+    pub const USER_PASSWORD_CHANGED: &str = "souk.user.password-changed.v1";
+    /// Whoever keeps something about the user erases it.
+    pub const USER_DELETED: &str = "souk.user.deleted.v1";
+    pub const CAMPAIGN_CHUNK: &str = "souk.campaign.chunk.v1";
+    pub const RECOMMENDATION_CHANGED: &str = "souk.recommendation.changed.v1";
+    pub const NOTIFICATION_QUEUED: &str = "souk.notification.queued.v1";
+    pub const NOTIFICATION_SENT: &str = "souk.notification.sent.v1";
+    pub const NOTIFICATION_SKIPPED: &str = "souk.notification.skipped.v1";
+    pub const NOTIFICATION_DEAD: &str = "souk.notification.dead.v1";
+    pub const NOTIFICATION_READ: &str = "souk.notification.read.v1";
     pub const DEAD_LETTER: &str = "souk.dead-letter.v1";
 }
 
@@ -88,6 +103,8 @@ pub mod source {
     pub const USERS: &str = "/souk/users";
     pub const PRODUCTS: &str = "/souk/products";
     pub const ORDERS: &str = "/souk/orders";
+    pub const RECOMMENDATIONS: &str = "/souk/recommendations";
+    pub const NOTIFICATIONS: &str = "/souk/notifications";
     pub const OPERATIONS: &str = "/souk/operations";
 }
 
@@ -224,4 +241,54 @@ pub struct UserChanged {
     /// Filled by the demo: nobody is to be written to about it.
     #[serde(default)]
     pub demo: bool,
+    /// What a mail about this event links to: of `signed-up` and `verification-requested` the verification, of
+    /// `password-reset-requested` the reset. Its token is derived when the mail is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<MailRequestId>,
+}
+
+/// Body of `souk.campaign.chunk.v1`: a campaign and some of its audience. The key is the campaign's id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CampaignChunk {
+    pub campaign_id: CampaignId,
+    /// Counts the campaign's chunks from 1.
+    pub chunk: i64,
+    pub subject: String,
+    /// Plain text.
+    pub message: String,
+    pub recipients: Vec<CampaignRecipient>,
+}
+
+/// One of a campaign's audience.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CampaignRecipient {
+    pub user_id: UserId,
+    /// Products chosen for this user, by name; empty when everybody gets the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub products: Vec<String>,
+}
+
+/// Body of `souk.recommendation.changed.v1`: the best of a user's recommendations now. The key is the user's id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecommendationChanged {
+    pub user_id: UserId,
+    /// Best first.
+    pub items: Vec<RecommendedItem>,
+}
+
+/// A recommendation as a mail names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecommendedItem {
+    pub product_id: ProductId,
+    pub name: String,
+    pub reason: String,
+}
+
+/// Body of `souk.notification.*` events; carries no text of the notification. The key is the user's id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotificationChanged {
+    pub notification_id: NotificationId,
+    pub user_id: UserId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub campaign_id: Option<CampaignId>,
 }

@@ -121,6 +121,13 @@ typed_id!(/** A user, whatever the role. */ UserId, "usr");
 typed_id!(/** A sign-in of one user on one device: the family of its refresh tokens. */ SessionId, "ses");
 typed_id!(/** A product of the catalogue. */ ProductId, "prd");
 typed_id!(/** An order. */ OrderId, "ord");
+typed_id!(/** A notification. */ NotificationId, "ntf");
+typed_id!(/** A campaign. */ CampaignId, "cmp");
+typed_id!(
+    /** What a person asked for that a mailed link completes: a password reset, an e-mail verification. */
+    MailRequestId,
+    "mrq"
+);
 
 #[cfg(test)]
 mod tests {

@@ -91,7 +91,8 @@ impl User {
     /// The event that this user changed; counts it.
     pub fn event(&mut self, event_type: &'static str, demo: bool, at: Timestamp) -> PendingEvent {
         self.event_sequence += 1;
-        let body = UserChanged { user_id: self.id, role: self.role, preferences: self.preferences, demo };
+        let body =
+            UserChanged { user_id: self.id, role: self.role, preferences: self.preferences, demo, request_id: None };
         PendingEvent::new(
             Topic::UserEvents,
             source::USERS,

@@ -7,6 +7,7 @@ pub mod events;
 pub mod ids;
 pub mod inventory;
 pub mod money;
+pub mod notifications;
 pub mod orders;
 pub mod page;
 pub mod products;

@@ -270,7 +270,9 @@ pub fn create_account(config: &Config, account: CreateAccount) -> Result<Result<
     actix_rt::System::new().block_on(async {
         let hasher = PasswordHasher::start(config.auth.bcrypt_cost, 1, 1, Duration::MAX);
         let store: &dyn UserStore = users.as_ref();
-        Ok(crate::actors::users::create_account(store, &hasher, account, Preferences::default()).await)
+        let mail_tokens = tree::mail_tokens(config, store).await?;
+        let preferences = Preferences::default();
+        Ok(crate::actors::users::create_account(store, &mail_tokens, &hasher, account, preferences).await)
     })
 }
 

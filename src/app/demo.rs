@@ -139,13 +139,18 @@ async fn ensure_user(
         email_verified: true,
         preferences: Preferences::default(),
         token_epoch: 0,
+        demo: true,
         created_at: at,
         updated_at: at,
         event_sequence: 0,
+        erased_at: None,
     };
-    let event = user.event(event_type::USER_SIGNED_UP, true, at);
+    let event = user.event(event_type::USER_SIGNED_UP, at);
     let id = user.id;
-    core.stores.users.insert_user(NewUser { user, password_hash: password_hash.clone(), event }).await?;
+    core.stores
+        .users
+        .insert_user(NewUser { user, password_hash: password_hash.clone(), verification: None, event })
+        .await?;
     Ok(id)
 }
 

@@ -31,7 +31,8 @@ use crate::actors::orders::{OrderActor, OrderTools};
 use crate::actors::products::ProductActor;
 use crate::actors::supervisor::{ActorSpec, MailboxLimits, RestartPolicy, SupervisionSettings, SupervisionTree};
 use crate::actors::users::hasher::PasswordHasher;
-use crate::actors::users::keys::{KeyError, file_keys, stored_keys};
+use crate::actors::users::keys::{KeyError, file_keys, stored_keys, stored_mail_tokens};
+use crate::actors::users::mail_tokens::MailTokens;
 use crate::actors::users::tokens::AccessTokens;
 use crate::actors::users::{UserActor, UserTools};
 use crate::config::{Config, SupervisionConfig};
@@ -51,6 +52,7 @@ use crate::kafka::supervised::{LoopActor, Work};
 use crate::kafka::tail;
 use crate::kafka::verdicts::VerdictHandler;
 use crate::store::consumption::ConsumptionStore;
+use crate::store::users::UserStore;
 use crate::telemetry::Metrics;
 
 /// Told of each session that ended; `None` stands for any.
@@ -118,6 +120,7 @@ pub(super) async fn start(
     let user_tools = Arc::new(UserTools {
         store: Arc::clone(&stores.users),
         tokens: tokens.clone(),
+        mail_tokens: mail_tokens(config, stores.users.as_ref()).await?,
         hasher: hasher.clone(),
         refresh_token_days: config.auth.refresh_token_days,
         sessions_changed,
@@ -378,10 +381,18 @@ async fn access_tokens(config: &Config, stores: &super::Stores) -> Result<Access
     } else {
         file_keys(&auth.signing_key_file, &auth.verification_key_files)
     };
-    let keys = keys.map_err(|error| match error {
-        KeyError::Store(_) => AppError::failed(error),
-        _ => AppError::usage(error),
-    })?;
+    let keys = keys.map_err(key_failed)?;
     let lifetime = i64::try_from(auth.access_token_seconds).map_err(AppError::usage)?;
     AccessTokens::new(&keys, &auth.issuer, &auth.audience, lifetime).map_err(AppError::failed)
+}
+
+pub(super) async fn mail_tokens(config: &Config, users: &dyn UserStore) -> Result<MailTokens, AppError> {
+    stored_mail_tokens(users, config.auth.key_secret.expose()).await.map_err(key_failed)
+}
+
+fn key_failed(error: KeyError) -> AppError {
+    match error {
+        KeyError::Store(_) => AppError::failed(error),
+        _ => AppError::usage(error),
+    }
 }

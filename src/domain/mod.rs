@@ -6,6 +6,7 @@
 pub mod events;
 pub mod ids;
 pub mod inventory;
+pub mod mail_requests;
 pub mod money;
 pub mod notifications;
 pub mod orders;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::events::{PendingEvent, Topic, UserChanged, source};
-use super::ids::{SessionId, UserId};
+use super::ids::{MailRequestId, SessionId, UserId};
 use super::text::Email;
 use super::time::Timestamp;
 
@@ -70,6 +70,39 @@ impl Preferences {
     }
 }
 
+/// What a user can end with one click in a mail of its sort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subscription {
+    OrderUpdates,
+    Promotions,
+    Recommendations,
+}
+
+impl Subscription {
+    pub const ALL: [Self; 3] = [Self::OrderUpdates, Self::Promotions, Self::Recommendations];
+
+    /// Whether it is on.
+    pub fn is_on(self, preferences: Preferences) -> bool {
+        match self {
+            Self::OrderUpdates => preferences.order_updates,
+            Self::Promotions => preferences.promotions,
+            Self::Recommendations => preferences.recommendations,
+        }
+    }
+
+    /// The change that turns it off and leaves the others.
+    pub fn off(self) -> PreferencesEdit {
+        let mut edit = PreferencesEdit::default();
+        match self {
+            Self::OrderUpdates => edit.order_updates = Some(false),
+            Self::Promotions => edit.promotions = Some(false),
+            Self::Recommendations => edit.recommendations = Some(false),
+        }
+        edit
+    }
+}
+
 /// A user as stored, without the password's hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
@@ -81,18 +114,37 @@ pub struct User {
     pub preferences: Preferences,
     /// Tokens of an earlier epoch are void: it rises with a new password, a role change, a sign-out everywhere.
     pub token_epoch: i64,
+    /// Made by the demo: nobody is to be written to.
+    pub demo: bool,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     /// Of the user's last event.
     pub event_sequence: i64,
+    /// When the account was deleted: what is left is a name for its orders to hang on. It never signs in again.
+    pub erased_at: Option<Timestamp>,
 }
 
 impl User {
     /// The event that this user changed; counts it.
-    pub fn event(&mut self, event_type: &'static str, demo: bool, at: Timestamp) -> PendingEvent {
+    pub fn event(&mut self, event_type: &'static str, at: Timestamp) -> PendingEvent {
+        self.event_about(None, event_type, at)
+    }
+
+    /// As [`Self::event`], with the request that the mail about it links to.
+    pub fn event_about(
+        &mut self,
+        request_id: Option<MailRequestId>,
+        event_type: &'static str,
+        at: Timestamp,
+    ) -> PendingEvent {
         self.event_sequence += 1;
-        let body =
-            UserChanged { user_id: self.id, role: self.role, preferences: self.preferences, demo, request_id: None };
+        let body = UserChanged {
+            user_id: self.id,
+            role: self.role,
+            preferences: self.preferences,
+            demo: self.demo,
+            request_id,
+        };
         PendingEvent::new(
             Topic::UserEvents,
             source::USERS,
@@ -221,6 +273,17 @@ mod tests {
         }
         let revoked = Session { revoked_at: Some(Timestamp(3)), ..session() };
         assert_eq!(judge_refresh(&token(None), &revoked, false, Timestamp(5)), RefreshVerdict::Dead);
+    }
+
+    #[test]
+    fn ending_a_subscription_leaves_the_others() {
+        let all = Preferences { order_updates: true, promotions: true, recommendations: true };
+        for ended in Subscription::ALL {
+            let left = all.edited(ended.off());
+            for other in Subscription::ALL {
+                assert_eq!(other.is_on(left), other != ended, "{ended:?} {other:?}");
+            }
+        }
     }
 
     #[test]

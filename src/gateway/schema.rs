@@ -371,9 +371,11 @@ mod tests {
             email_verified: false,
             preferences: Preferences::default(),
             token_epoch: 0,
+            demo: false,
             created_at: Timestamp(0),
             updated_at: Timestamp(0),
             event_sequence: 1,
+            erased_at: None,
         }
     }
 

@@ -1,20 +1,25 @@
-//! Port of the users store: users, credentials, sessions, refresh tokens, signing keys.
+//! Port of the users store: users, credentials, sessions, refresh tokens, mail requests, signing keys.
 
 use async_trait::async_trait;
 
 use super::StoreError;
 use crate::domain::events::PendingEvent;
-use crate::domain::ids::{SessionId, UserId};
+use crate::domain::ids::{MailRequestId, SessionId, UserId};
+use crate::domain::mail_requests::MailRequest;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::text::Email;
 use crate::domain::time::Timestamp;
-use crate::domain::users::{PasswordHash, PreferencesEdit, RefreshVerdict, Role, Session, TokenHash, User};
+use crate::domain::users::{
+    PasswordHash, PreferencesEdit, RefreshVerdict, Role, Session, Subscription, TokenHash, User,
+};
 
-/// A user to be saved, with the event that announces it.
+/// A user to be saved, with what is asked of their address and the event that announces them.
 #[derive(Debug, Clone)]
 pub struct NewUser {
     pub user: User,
     pub password_hash: PasswordHash,
+    /// `None`: nobody is to be written to.
+    pub verification: Option<MailRequest>,
     pub event: PendingEvent,
 }
 
@@ -37,7 +42,7 @@ pub struct NewSession {
 pub enum Exchanged {
     Done {
         session: Session,
-        user: User,
+        user: Box<User>,
     },
     /// Refused with this verdict; a reuse has revoked the session.
     Refused(RefreshVerdict),
@@ -61,6 +66,15 @@ pub struct StoredSigningKey {
     pub kid: String,
     /// PKCS#8, encrypted when `encrypted`.
     pub private_key: Vec<u8>,
+    pub encrypted: bool,
+    pub created_at: Timestamp,
+}
+
+/// The server's secret, from which tokens in mails are derived.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredSecret {
+    /// 32 bytes, encrypted when `encrypted`.
+    pub secret: Vec<u8>,
     pub encrypted: bool,
     pub created_at: Timestamp,
 }
@@ -121,4 +135,19 @@ pub trait UserStore: Send + Sync {
 
     /// Saves the shop's first key unless one is there; returns the keys that are there then.
     async fn ensure_signing_key(&self, key: StoredSigningKey) -> Result<Vec<StoredSigningKey>, StoreError>;
+
+    async fn server_secret(&self) -> Result<Option<StoredSecret>, StoreError>;
+
+    /// Saves the server's secret unless there is one; returns the one that is there then.
+    async fn ensure_server_secret(&self, secret: StoredSecret) -> Result<StoredSecret, StoreError>;
+
+    async fn mail_request(&self, id: MailRequestId) -> Result<Option<MailRequest>, StoreError>;
+
+    /// Up to `limit` users who want mails of this sort, by id, after an id. Deleted accounts want none.
+    async fn audience(
+        &self,
+        subscription: Subscription,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<Vec<UserId>, StoreError>;
 }

@@ -99,12 +99,14 @@ pub fn user(email: &str, name: &str) -> NewUser {
         email_verified: false,
         preferences: Preferences::default(),
         token_epoch: 1,
+        demo: false,
         created_at: at(1),
         updated_at: at(1),
         event_sequence: 0,
+        erased_at: None,
     };
-    let event = user.event(event_type::USER_SIGNED_UP, false, at(1));
-    NewUser { user, password_hash: PasswordHash(format!("hash of {email}")), event }
+    let event = user.event(event_type::USER_SIGNED_UP, at(1));
+    NewUser { user, password_hash: PasswordHash(format!("hash of {email}")), verification: None, event }
 }
 
 pub fn session_id() -> SessionId {

@@ -1,12 +1,13 @@
 //! The users store.
 
 use souk::domain::ids::{SessionId, UserId};
+use souk::domain::mail_requests::{MailRequest, MailRequestKind};
 use souk::domain::page::PageRequest;
 use souk::domain::text::Email;
 use souk::domain::time::Timestamp;
-use souk::domain::users::{PreferencesEdit, RefreshVerdict, Role, Session, TokenHash};
+use souk::domain::users::{PreferencesEdit, RefreshVerdict, Role, Session, Subscription, TokenHash};
 use souk::store::StoreError;
-use souk::store::users::{Exchanged, InsertUser, NewSession, StoredSigningKey, UserStore};
+use souk::store::users::{Exchanged, InsertUser, NewSession, StoredSecret, StoredSigningKey, UserStore};
 
 use crate::harness::{Under, at, id, session_id, user};
 
@@ -33,6 +34,9 @@ conformance!(users:
     expired_sessions_are_ended_and_purged,
     an_exchange_moves_the_end_of_its_session,
     the_first_signing_key_stays,
+    the_first_server_secret_stays,
+    a_sign_up_and_its_verification_are_one_commit,
+    an_audience_is_who_wants_it_by_id_in_pages,
 );
 
 async fn insert(users: &Users, email: &str, name: &str) -> UserId {
@@ -324,4 +328,51 @@ async fn the_first_signing_key_stays(users: Users) {
     assert!(users.port.ensure_signing_key(key("one")).await.unwrap() == [key("one")]);
     assert!(users.port.ensure_signing_key(key("two")).await.unwrap() == [key("one")]);
     assert!(users.port.signing_keys().await.unwrap() == [key("one")]);
+}
+
+async fn the_first_server_secret_stays(users: Users) {
+    let secret = |byte: u8| StoredSecret { secret: vec![byte; 32], encrypted: true, created_at: at(1) };
+    assert!(users.port.server_secret().await.unwrap().is_none());
+    assert!(users.port.ensure_server_secret(secret(1)).await.unwrap() == secret(1));
+    assert!(users.port.ensure_server_secret(secret(2)).await.unwrap() == secret(1));
+    assert!(users.port.server_secret().await.unwrap() == Some(secret(1)));
+}
+
+async fn a_sign_up_and_its_verification_are_one_commit(users: Users) {
+    let verification = |user_id| MailRequest::new(id(), user_id, MailRequestKind::Verification, token(1), at(5));
+    let mut ada = user("ada@example.com", "Ada");
+    ada.verification = Some(verification(ada.user.id));
+    users.port.insert_user(ada.clone()).await.unwrap();
+    let request = ada.verification.unwrap();
+    assert_eq!(users.port.mail_request(request.id).await.unwrap(), Some(request));
+    // Of a sign-up that is refused nothing stays.
+    let mut again = user("ada@example.com", "Ada");
+    let refused = MailRequest { token: token(2), ..verification(again.user.id) };
+    again.verification = Some(refused.clone());
+    assert_eq!(users.port.insert_user(again).await.unwrap(), InsertUser::EmailTaken);
+    assert_eq!(users.port.mail_request(refused.id).await.unwrap(), None);
+    // A request that cannot be saved takes its user with it.
+    let mut bea = user("bea@example.com", "Bea");
+    bea.verification = Some(verification(bea.user.id));
+    assert!(matches!(users.port.insert_user(bea.clone()).await, Err(StoreError::Broken(_))));
+    assert_eq!(users.port.users(&[bea.user.id]).await.unwrap(), []);
+}
+
+async fn an_audience_is_who_wants_it_by_id_in_pages(users: Users) {
+    let mut wanting = Vec::new();
+    for n in 0..7 {
+        let id = insert(&users, &format!("u{n}@example.com"), "User").await;
+        if n % 2 == 0 {
+            let edit = PreferencesEdit { promotions: Some(true), ..PreferencesEdit::default() };
+            users.port.edit_preferences(id, edit, at(2)).await.unwrap();
+            wanting.push(id);
+        }
+    }
+    wanting.sort();
+    let page = async |subscription, after, limit| users.port.audience(subscription, after, limit).await.unwrap();
+    assert_eq!(page(Subscription::Promotions, None, 3).await, wanting[..3]);
+    assert_eq!(page(Subscription::Promotions, Some(wanting[2]), 3).await, wanting[3..]);
+    assert_eq!(page(Subscription::Promotions, Some(wanting[3]), 3).await, []);
+    assert_eq!(page(Subscription::OrderUpdates, None, 100).await.len(), 7);
+    assert_eq!(page(Subscription::Recommendations, None, 100).await, []);
 }

@@ -1,4 +1,5 @@
-//! The keys that sign access tokens: in the users store, encrypted where a secret is configured, or in files.
+//! The keys that sign access tokens and the secret that mail tokens are derived from: in the users store, encrypted
+//! where a secret is configured. Signing keys may be in files instead.
 //!
 //! In the store they are made at the first start, so that every process on one store accepts the others' tokens.
 
@@ -11,10 +12,11 @@ use ed25519_dalek::pkcs8::spki::DecodePublicKey;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use sha2::{Digest, Sha256};
 
+use super::mail_tokens::MailTokens;
 use super::tokens::{KeyMaterial, kid_of};
 use crate::actors::clock::now;
 use crate::store::StoreError;
-use crate::store::users::{StoredSigningKey, UserStore};
+use crate::store::users::{StoredSecret, StoredSigningKey, UserStore};
 
 const NONCE_BYTES: usize = 12;
 
@@ -30,28 +32,48 @@ pub enum KeyError {
     File { path: PathBuf, reason: String },
     #[error("signing key {kid}: {reason}")]
     Invalid { kid: String, reason: String },
+    #[error("the secret of mail tokens is encrypted under another auth.key_secret than the configured one")]
+    WrongSecretOfMailTokens,
+    #[error("the secret of mail tokens in the users store is encrypted: set auth.key_secret")]
+    SecretOfMailTokensMissing,
 }
 
-fn cipher(secret: &str) -> ChaCha20Poly1305 {
+/// What is stored encrypted, each under a key of its own.
+#[derive(Clone, Copy)]
+enum Purpose {
+    SigningKeys,
+    MailTokens,
+}
+
+impl Purpose {
+    fn label(self) -> &'static [u8] {
+        match self {
+            Self::SigningKeys => b"souk signing keys v1\0",
+            Self::MailTokens => b"souk mail tokens v1\0",
+        }
+    }
+}
+
+fn cipher(purpose: Purpose, secret: &str) -> ChaCha20Poly1305 {
     // The secret is long and random by the rules of the configuration, so one hash derives the key.
     let mut hasher = Sha256::new();
-    hasher.update(b"souk signing keys v1\0");
+    hasher.update(purpose.label());
     hasher.update(secret.as_bytes());
     ChaCha20Poly1305::new(&Key::from(<[u8; 32]>::from(hasher.finalize())))
 }
 
-fn seal(pkcs8: &[u8], secret: &str) -> Vec<u8> {
+fn seal(purpose: Purpose, content: &[u8], secret: &str) -> Vec<u8> {
     let nonce: [u8; NONCE_BYTES] = rand::random();
-    let sealed =
-        cipher(secret).encrypt(&Nonce::from(nonce), pkcs8).expect("encrypting a short buffer in memory cannot fail");
+    let sealed = cipher(purpose, secret)
+        .encrypt(&Nonce::from(nonce), content)
+        .expect("encrypting a short buffer in memory cannot fail");
     [nonce.as_slice(), &sealed].concat()
 }
 
-fn open(key: &StoredSigningKey, secret: &str) -> Result<Vec<u8>, KeyError> {
-    let wrong_secret = || KeyError::WrongSecret { kid: key.kid.clone() };
-    let (nonce, sealed) = key.private_key.split_at_checked(NONCE_BYTES).ok_or_else(wrong_secret)?;
-    let nonce: [u8; NONCE_BYTES] = nonce.try_into().map_err(|_| wrong_secret())?;
-    cipher(secret).decrypt(&Nonce::from(nonce), sealed).map_err(|_| wrong_secret())
+/// `None`: sealed under another secret.
+fn open(purpose: Purpose, sealed: &[u8], secret: &str) -> Option<Vec<u8>> {
+    let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
+    cipher(purpose, secret).decrypt(&Nonce::from(*nonce), sealed).ok()
 }
 
 /// The store's keys, newest first; the first one is made when there is none. An empty `secret` stores them as they are.
@@ -61,7 +83,11 @@ pub async fn stored_keys(store: &dyn UserStore, secret: &str) -> Result<Vec<KeyM
         let signing_key = SigningKey::from_bytes(&rand::random());
         let document = signing_key.to_pkcs8_der().expect("an Ed25519 key always has a PKCS#8 form");
         let encrypted = !secret.is_empty();
-        let private_key = if encrypted { seal(document.as_bytes(), secret) } else { document.as_bytes().to_vec() };
+        let private_key = if encrypted {
+            seal(Purpose::SigningKeys, document.as_bytes(), secret)
+        } else {
+            document.as_bytes().to_vec()
+        };
         let kid = kid_of(&signing_key.verifying_key());
         // Of several processes that start at once one wins; all go on with its key.
         stored = store.ensure_signing_key(StoredSigningKey { kid, private_key, encrypted, created_at: now() }).await?;
@@ -71,7 +97,8 @@ pub async fn stored_keys(store: &dyn UserStore, secret: &str) -> Result<Vec<KeyM
         .map(|key| {
             let pkcs8 = match (key.encrypted, secret.is_empty()) {
                 (true, true) => return Err(KeyError::SecretMissing { kid: key.kid.clone() }),
-                (true, false) => open(key, secret)?,
+                (true, false) => open(Purpose::SigningKeys, &key.private_key, secret)
+                    .ok_or_else(|| KeyError::WrongSecret { kid: key.kid.clone() })?,
                 (false, _) => key.private_key.clone(),
             };
             let invalid =
@@ -80,6 +107,28 @@ pub async fn stored_keys(store: &dyn UserStore, secret: &str) -> Result<Vec<KeyM
             Ok(KeyMaterial::signing(key.kid.clone(), signing))
         })
         .collect()
+}
+
+/// The store's mail tokens; their secret is made when there is none. An empty `secret` stores it as it is.
+pub async fn stored_mail_tokens(store: &dyn UserStore, secret: &str) -> Result<MailTokens, KeyError> {
+    let stored = match store.server_secret().await? {
+        Some(stored) => stored,
+        None => {
+            let made: [u8; 32] = rand::random();
+            let encrypted = !secret.is_empty();
+            let sealed = if encrypted { seal(Purpose::MailTokens, &made, secret) } else { made.to_vec() };
+            // Of several processes that start at once one wins; all go on with its secret.
+            store.ensure_server_secret(StoredSecret { secret: sealed, encrypted, created_at: now() }).await?
+        }
+    };
+    let opened = match (stored.encrypted, secret.is_empty()) {
+        (true, true) => return Err(KeyError::SecretOfMailTokensMissing),
+        (true, false) => open(Purpose::MailTokens, &stored.secret, secret).ok_or(KeyError::WrongSecretOfMailTokens)?,
+        (false, _) => stored.secret,
+    };
+    let opened: [u8; 32] =
+        opened.try_into().map_err(|_| StoreError::Broken("the secret of mail tokens has another length".into()))?;
+    Ok(MailTokens::new(&opened))
 }
 
 /// The key of a PKCS#8 PEM file, then the public keys (SPKI PEM) whose tokens are still accepted.
@@ -95,4 +144,18 @@ pub fn file_keys(signing: &Path, verification: &[PathBuf]) -> Result<Vec<KeyMate
         keys.push(KeyMaterial::verifying(kid_of(&public), public));
     }
     Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_opens_under_its_own_secret_and_purpose_only() {
+        let sealed = seal(Purpose::MailTokens, b"content", "one secret");
+        assert_eq!(open(Purpose::MailTokens, &sealed, "one secret").as_deref(), Some(b"content".as_slice()));
+        assert_eq!(open(Purpose::MailTokens, &sealed, "another"), None);
+        assert_eq!(open(Purpose::SigningKeys, &sealed, "one secret"), None);
+        assert_eq!(open(Purpose::MailTokens, &sealed[..5], "one secret"), None);
+    }
 }

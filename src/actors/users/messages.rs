@@ -3,11 +3,11 @@
 use actix::Message;
 
 use crate::actors::errors::DomainError;
-use crate::domain::ids::{SessionId, UserId};
+use crate::domain::ids::{MailRequestId, SessionId, UserId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::text::Email;
 use crate::domain::time::Timestamp;
-use crate::domain::users::{PreferencesEdit, Role, User};
+use crate::domain::users::{Preferences, PreferencesEdit, Role, Subscription, User};
 use crate::store::users::SessionState;
 
 /// A password as it was typed: never printed, never logged.
@@ -109,4 +109,51 @@ pub struct CreateAccount {
     pub name: String,
     pub password: Password,
     pub role: Role,
+}
+
+/// What the link of a mail is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkWanted {
+    /// Of a verification or a reset: its token.
+    Request(MailRequestId),
+    /// A signed, expiring token that ends mails of this sort.
+    Unsubscribe(Subscription),
+}
+
+/// The token of a mail's link: a secret, this type has no `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub enum MailLink {
+    Token(String),
+    /// Expired, used, or replaced by a newer one: nothing is to be sent.
+    Void,
+}
+
+/// Where a mail goes, and what decides whether it goes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Recipient {
+    pub email: Email,
+    pub name: String,
+    pub preferences: Preferences,
+    pub email_verified: bool,
+    /// Made by the demo: nobody is to be written to.
+    pub demo: bool,
+    /// Absent when none was wanted.
+    pub link: Option<MailLink>,
+}
+
+/// Whom a mail goes to, asked at the moment of sending. `None`: no such user, or an erased one.
+#[derive(Message)]
+#[rtype(result = "Result<Option<Recipient>, DomainError>")]
+pub struct GetRecipient {
+    pub user_id: UserId,
+    pub link: Option<LinkWanted>,
+}
+
+/// Users by id order, for audiences: those with the preference on, after an id.
+#[derive(Message)]
+#[rtype(result = "Result<Vec<UserId>, DomainError>")]
+pub struct ListAudience {
+    pub subscription: Subscription,
+    pub after: Option<UserId>,
+    pub limit: u32,
 }

@@ -6,7 +6,9 @@
 
 pub mod hasher;
 pub mod keys;
+pub mod mail_tokens;
 pub mod messages;
+mod recipients;
 pub mod tokens;
 
 use std::future::Future;
@@ -20,6 +22,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use self::hasher::{PasswordHasher, check_new_password};
+use self::mail_tokens::MailTokens;
 use self::messages::{
     ChangeRole, CheckSession, CreateAccount, EditPreferences, GetUsers, ListUsers, Password, RefreshTokens, SignIn,
     SignOut, SignUp, SignedIn,
@@ -28,7 +31,8 @@ use self::tokens::AccessTokens;
 use crate::actors::clock::now;
 use crate::actors::errors::DomainError;
 use crate::domain::events::event_type;
-use crate::domain::ids::{SessionId, TypedId, UserId};
+use crate::domain::ids::{MailRequestId, SessionId, TypedId, UserId};
+use crate::domain::mail_requests::MailRequestKind;
 use crate::domain::page::Page;
 use crate::domain::text::{Email, MAX_NAME, check_text};
 use crate::domain::users::{Preferences, RefreshVerdict, Role, Session, TokenHash, User};
@@ -45,6 +49,7 @@ const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
 pub struct UserTools {
     pub store: Arc<dyn UserStore>,
     pub tokens: AccessTokens,
+    pub mail_tokens: MailTokens,
     pub hasher: PasswordHasher,
     /// How long a session lives after its last refresh.
     pub refresh_token_days: u32,
@@ -94,9 +99,11 @@ impl Actor for UserActor {
 
 impl Supervised for UserActor {}
 
-/// A new account of any role: checks the input, hashes the password, saves. The refusals are those of [`SignUp`].
+/// A new account of any role: checks the input, hashes the password, saves it with the request to verify its address.
+/// The refusals are those of [`SignUp`].
 pub async fn create_account(
     store: &dyn UserStore,
+    mail_tokens: &MailTokens,
     hasher: &PasswordHasher,
     account: CreateAccount,
     preferences: Preferences,
@@ -114,12 +121,16 @@ pub async fn create_account(
         email_verified: false,
         preferences,
         token_epoch: 0,
+        demo: false,
         created_at: at,
         updated_at: at,
         event_sequence: 0,
+        erased_at: None,
     };
-    let event = user.event(event_type::USER_SIGNED_UP, false, at);
-    match store.insert_user(NewUser { user: user.clone(), password_hash, event }).await? {
+    let request_id = MailRequestId::from_uuid(Uuid::now_v7());
+    let verification = Some(mail_tokens.request(MailRequestKind::Verification, request_id, user.id, at));
+    let event = user.event_about(Some(request_id), event_type::USER_SIGNED_UP, at);
+    match store.insert_user(NewUser { user: user.clone(), password_hash, verification, event }).await? {
         InsertUser::Inserted => Ok(user),
         InsertUser::EmailTaken => Err(DomainError::EmailTaken),
     }
@@ -141,6 +152,10 @@ fn token_hash(token: &str) -> TokenHash {
 impl UserTools {
     fn session_lifetime_ms(&self) -> i64 {
         i64::from(self.refresh_token_days) * 24 * 60 * 60 * 1000
+    }
+
+    async fn create_account(&self, account: CreateAccount, preferences: Preferences) -> Result<User, DomainError> {
+        create_account(self.store.as_ref(), &self.mail_tokens, &self.hasher, account, preferences).await
     }
 
     async fn open_session(&self, user: User, user_agent: Option<String>) -> Result<SignedIn, DomainError> {
@@ -190,7 +205,7 @@ impl Handler<SignUp> for UserActor {
             let SignUp { email, name, password, preferences, user_agent } = message;
             let account = CreateAccount { email: parse_email(&email)?, name, password, role: Role::Customer };
             let preferences = Preferences::default().edited(preferences);
-            let user = create_account(tools.store.as_ref(), &tools.hasher, account, preferences).await?;
+            let user = tools.create_account(account, preferences).await?;
             tools.open_session(user, user_agent).await
         })
     }
@@ -200,9 +215,7 @@ impl Handler<CreateAccount> for UserActor {
     type Result = ResponseFuture<Result<User, DomainError>>;
 
     fn handle(&mut self, account: CreateAccount, _: &mut Context<Self>) -> Self::Result {
-        self.beside(|tools| async move {
-            create_account(tools.store.as_ref(), &tools.hasher, account, Preferences::default()).await
-        })
+        self.beside(|tools| async move { tools.create_account(account, Preferences::default()).await })
     }
 }
 
@@ -227,7 +240,7 @@ impl Handler<RefreshTokens> for UserActor {
             let at = now();
             let expires_at = at.plus_millis(tools.session_lifetime_ms());
             match tools.store.exchange_refresh_token(shown, token_hash(&successor), at, expires_at).await? {
-                Exchanged::Done { session, user } => Ok(tools.signed_in(user, session.id, successor)),
+                Exchanged::Done { session, user } => Ok(tools.signed_in(*user, session.id, successor)),
                 Exchanged::Refused(verdict) => {
                     if verdict == RefreshVerdict::Reuse {
                         tracing::warn!("a used refresh token was shown again: its session was revoked");

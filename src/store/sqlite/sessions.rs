@@ -60,7 +60,7 @@ pub(super) fn exchange(
             session.last_used_at = now;
             session.expires_at = expires_at;
             let user = by_id(connection, session.user_id)?.ok_or_else(|| broken("a session has no user"))?;
-            Ok(Exchanged::Done { session, user })
+            Ok(Exchanged::Done { session, user: Box::new(user) })
         }
         RefreshVerdict::Reuse => {
             connection

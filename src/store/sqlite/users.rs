@@ -8,82 +8,98 @@ use rusqlite::{Connection, Row, params_from_iter};
 use super::database::{Database, Write};
 use super::failure::{Failure, broken};
 use super::migrations::Migration;
-use super::{consumption, cursor, outbox};
+use super::{consumption, cursor, mail_requests, outbox, secrets};
 use crate::domain::events::event_type;
-use crate::domain::ids::{SessionId, UserId};
+use crate::domain::ids::{MailRequestId, SessionId, UserId};
+use crate::domain::mail_requests::MailRequest;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::search;
 use crate::domain::text::Email;
 use crate::domain::time::Timestamp;
-use crate::domain::users::{PasswordHash, Preferences, PreferencesEdit, Role, TokenHash, User};
+use crate::domain::users::{PasswordHash, Preferences, PreferencesEdit, Role, Subscription, TokenHash, User};
 use crate::store::StoreError;
-use crate::store::users::{Exchanged, InsertUser, NewSession, NewUser, SessionState, StoredSigningKey, UserStore};
+use crate::store::users::{
+    Exchanged, InsertUser, NewSession, NewUser, SessionState, StoredSecret, StoredSigningKey, UserStore,
+};
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    name: "users",
-    sql: &[
-        outbox::SCHEMA,
-        consumption::SCHEMA,
-        "
-        CREATE TABLE users (
-            position INTEGER PRIMARY KEY,
-            id BLOB NOT NULL UNIQUE,
-            email TEXT NOT NULL,
-            -- The address in the form under which it is unique.
-            email_key TEXT NOT NULL UNIQUE,
-            name TEXT NOT NULL,
-            password_hash TEXT NOT NULL,
-            role TEXT NOT NULL,
-            email_verified INTEGER NOT NULL,
-            order_updates INTEGER NOT NULL,
-            promotions INTEGER NOT NULL,
-            recommendations INTEGER NOT NULL,
-            token_epoch INTEGER NOT NULL,
-            created_at INTEGER NOT NULL,
-            updated_at INTEGER NOT NULL,
-            event_sequence INTEGER NOT NULL
-        ) STRICT;
-        CREATE TABLE user_words (
-            word TEXT NOT NULL,
-            position INTEGER NOT NULL,
-            PRIMARY KEY (word, position)
-        ) STRICT, WITHOUT ROWID;
-        CREATE TABLE sessions (
-            id BLOB PRIMARY KEY,
-            user_id BLOB NOT NULL,
-            user_agent TEXT,
-            created_at INTEGER NOT NULL,
-            last_used_at INTEGER NOT NULL,
-            expires_at INTEGER NOT NULL,
-            revoked_at INTEGER
-        ) STRICT, WITHOUT ROWID;
-        CREATE INDEX sessions_by_user ON sessions (user_id);
-        CREATE INDEX sessions_by_expiry ON sessions (expires_at);
-        CREATE TABLE refresh_tokens (
-            hash BLOB PRIMARY KEY,
-            session_id BLOB NOT NULL,
-            exchanged_at INTEGER,
-            successor BLOB
-        ) STRICT, WITHOUT ROWID;
-        CREATE INDEX refresh_tokens_by_session ON refresh_tokens (session_id);
-        CREATE TABLE signing_keys (
-            position INTEGER PRIMARY KEY,
-            kid TEXT NOT NULL UNIQUE,
-            private_key BLOB NOT NULL,
-            encrypted INTEGER NOT NULL,
-            created_at INTEGER NOT NULL
-        ) STRICT;",
-    ],
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "users",
+        sql: &[
+            outbox::SCHEMA,
+            consumption::SCHEMA,
+            "
+            CREATE TABLE users (
+                position INTEGER PRIMARY KEY,
+                id BLOB NOT NULL UNIQUE,
+                email TEXT NOT NULL,
+                -- The address in the form under which it is unique.
+                email_key TEXT NOT NULL UNIQUE,
+                name TEXT NOT NULL,
+                password_hash TEXT NOT NULL,
+                role TEXT NOT NULL,
+                email_verified INTEGER NOT NULL,
+                order_updates INTEGER NOT NULL,
+                promotions INTEGER NOT NULL,
+                recommendations INTEGER NOT NULL,
+                token_epoch INTEGER NOT NULL,
+                created_at INTEGER NOT NULL,
+                updated_at INTEGER NOT NULL,
+                event_sequence INTEGER NOT NULL
+            ) STRICT;
+            CREATE TABLE user_words (
+                word TEXT NOT NULL,
+                position INTEGER NOT NULL,
+                PRIMARY KEY (word, position)
+            ) STRICT, WITHOUT ROWID;
+            CREATE TABLE sessions (
+                id BLOB PRIMARY KEY,
+                user_id BLOB NOT NULL,
+                user_agent TEXT,
+                created_at INTEGER NOT NULL,
+                last_used_at INTEGER NOT NULL,
+                expires_at INTEGER NOT NULL,
+                revoked_at INTEGER
+            ) STRICT, WITHOUT ROWID;
+            CREATE INDEX sessions_by_user ON sessions (user_id);
+            CREATE INDEX sessions_by_expiry ON sessions (expires_at);
+            CREATE TABLE refresh_tokens (
+                hash BLOB PRIMARY KEY,
+                session_id BLOB NOT NULL,
+                exchanged_at INTEGER,
+                successor BLOB
+            ) STRICT, WITHOUT ROWID;
+            CREATE INDEX refresh_tokens_by_session ON refresh_tokens (session_id);
+            CREATE TABLE signing_keys (
+                position INTEGER PRIMARY KEY,
+                kid TEXT NOT NULL UNIQUE,
+                private_key BLOB NOT NULL,
+                encrypted INTEGER NOT NULL,
+                created_at INTEGER NOT NULL
+            ) STRICT;",
+        ],
+    },
+    Migration { name: "mail requests", sql: &[mail_requests::SCHEMA] },
+];
 
 /// The columns that [`decode`] reads.
 macro_rules! columns {
     () => {
         "u.id, u.email, u.name, u.role, u.email_verified, u.order_updates, u.promotions, u.recommendations,
-         u.token_epoch, u.created_at, u.updated_at, u.event_sequence"
+         u.token_epoch, u.created_at, u.updated_at, u.event_sequence, u.demo, u.erased_at"
     };
 }
-const COLUMNS: usize = 12;
+const COLUMNS: usize = 14;
+/// Users with a preference on, by id; the empty id comes before every other.
+macro_rules! audience_sql {
+    ($preference:literal) => {
+        concat!(
+            "SELECT id FROM users WHERE ",
+            $preference,
+            " = 1 AND erased_at IS NULL AND id > ?1 ORDER BY id LIMIT ?2"
+        )
+    };
+}
 /// No name with its address has words with more beginnings than this: a search for more finds nobody.
 const MAX_WORD_BEGINNINGS: usize = 354;
 
@@ -200,22 +216,32 @@ impl UserStore for SqliteUserStore {
     }
 
     async fn signing_keys(&self) -> Result<Vec<StoredSigningKey>, StoreError> {
-        self.database.read(signing_keys).await
+        self.database.read(secrets::signing_keys).await
     }
 
     async fn ensure_signing_key(&self, key: StoredSigningKey) -> Result<Vec<StoredSigningKey>, StoreError> {
-        self.database
-            .write(move |write| {
-                write
-                    .sql()
-                    .prepare_cached(
-                        "INSERT INTO signing_keys (kid, private_key, encrypted, created_at)
-                         SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS (SELECT 1 FROM signing_keys)",
-                    )?
-                    .execute((&key.kid, &key.private_key, key.encrypted, key.created_at.0))?;
-                signing_keys(write.sql())
-            })
-            .await
+        self.database.write(move |write| secrets::ensure_signing_key(write.sql(), &key)).await
+    }
+
+    async fn server_secret(&self) -> Result<Option<StoredSecret>, StoreError> {
+        self.database.read(secrets::server_secret).await
+    }
+
+    async fn ensure_server_secret(&self, secret: StoredSecret) -> Result<StoredSecret, StoreError> {
+        self.database.write(move |write| secrets::ensure_server_secret(write.sql(), &secret)).await
+    }
+
+    async fn mail_request(&self, id: MailRequestId) -> Result<Option<MailRequest>, StoreError> {
+        self.database.read(move |connection| mail_requests::by_id(connection, id)).await
+    }
+
+    async fn audience(
+        &self,
+        subscription: Subscription,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<Vec<UserId>, StoreError> {
+        self.database.read(move |connection| audience(connection, subscription, after, limit)).await
     }
 }
 
@@ -232,7 +258,7 @@ impl SqliteUserStore {
                 let Some(mut user) = by_id(write.sql(), id)? else { return Ok(None) };
                 if change(&mut user) {
                     user.updated_at = at;
-                    let event = user.event(event_type::USER_UPDATED, false, at);
+                    let event = user.event(event_type::USER_UPDATED, at);
                     update(write.sql(), &user)?;
                     write.emit(event)?;
                 }
@@ -243,13 +269,13 @@ impl SqliteUserStore {
 }
 
 fn insert(write: &mut Write<'_>, new: NewUser) -> Result<InsertUser, Failure> {
-    let NewUser { user, password_hash, event } = new;
+    let NewUser { user, password_hash, verification, event } = new;
     let connection = write.sql();
     let inserted = connection
         .prepare_cached(
             "INSERT INTO users (id, email, email_key, name, password_hash, role, email_verified, order_updates,
-                                promotions, recommendations, token_epoch, created_at, updated_at, event_sequence)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+                                promotions, recommendations, token_epoch, created_at, updated_at, event_sequence, demo)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
              ON CONFLICT (email_key) DO NOTHING",
         )?
         .execute((
@@ -267,6 +293,7 @@ fn insert(write: &mut Write<'_>, new: NewUser) -> Result<InsertUser, Failure> {
             user.created_at.0,
             user.updated_at.0,
             user.event_sequence,
+            user.demo,
         ))?;
     if inserted == 0 {
         return Ok(InsertUser::EmailTaken);
@@ -278,6 +305,9 @@ fn insert(write: &mut Write<'_>, new: NewUser) -> Result<InsertUser, Failure> {
         connection.prepare_cached("INSERT OR IGNORE INTO user_words (word, position) VALUES (?1, ?2)")?;
     for word in words {
         statement.execute((word, position))?;
+    }
+    if let Some(request) = &verification {
+        mail_requests::insert(connection, request)?;
     }
     write.emit(event)?;
     Ok(InsertUser::Inserted)
@@ -351,20 +381,25 @@ pub(super) fn past_prefix(mut word: String) -> String {
     word
 }
 
-fn signing_keys(connection: &Connection) -> Result<Vec<StoredSigningKey>, Failure> {
-    let mut statement = connection
-        .prepare_cached("SELECT kid, private_key, encrypted, created_at FROM signing_keys ORDER BY position DESC")?;
-    let mut rows = statement.query(())?;
-    let mut keys = Vec::new();
+fn audience(
+    connection: &Connection,
+    subscription: Subscription,
+    after: Option<UserId>,
+    limit: u32,
+) -> Result<Vec<UserId>, Failure> {
+    let sql = match subscription {
+        Subscription::OrderUpdates => audience_sql!("order_updates"),
+        Subscription::Promotions => audience_sql!("promotions"),
+        Subscription::Recommendations => audience_sql!("recommendations"),
+    };
+    let after: &[u8] = after.as_ref().map_or(&[], |id| id.as_bytes());
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query((after, limit))?;
+    let mut users = Vec::new();
     while let Some(row) = rows.next()? {
-        keys.push(StoredSigningKey {
-            kid: row.get(0)?,
-            private_key: row.get(1)?,
-            encrypted: row.get(2)?,
-            created_at: Timestamp(row.get(3)?),
-        });
+        users.push(UserId::from_bytes(row.get(0)?));
     }
-    Ok(keys)
+    Ok(users)
 }
 
 pub(super) fn decode_role(name: &str) -> Result<Role, Failure> {
@@ -384,5 +419,7 @@ fn decode(row: &Row<'_>) -> Result<User, Failure> {
         created_at: Timestamp(row.get(9)?),
         updated_at: Timestamp(row.get(10)?),
         event_sequence: row.get(11)?,
+        demo: row.get(12)?,
+        erased_at: row.get::<_, Option<i64>>(13)?.map(Timestamp),
     })
 }

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::actors::Address;
 use crate::actors::errors::DomainError;
 use crate::actors::live::LiveHub;
+use crate::actors::operations::OperationsActor;
 use crate::actors::orders::OrderActor;
 use crate::actors::products::ProductActor;
 use crate::actors::supervisor::SupervisionTree;
@@ -74,6 +75,7 @@ pub struct Core {
     pub users: Address<UserActor>,
     pub products: Address<ProductActor>,
     pub orders: Address<OrderActor>,
+    pub operations: Address<OperationsActor>,
     pub live: LiveHub,
     pub hasher: PasswordHasher,
     pub tokens: AccessTokens,

@@ -265,7 +265,7 @@ async fn the_writer_the_inventory_and_the_tail_come_back_and_the_others_do_not_n
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_verdicts_and_the_dead_letters_come_back_and_the_others_do_not_notice() {
-    survives(&["orders.verdicts", "events.dead-letters"]).await;
+    survives(&["orders.verdicts", "events.dead-letters", "operations"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

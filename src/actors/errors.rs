@@ -40,6 +40,8 @@ pub enum DomainError {
     ProductUnavailable { product_id: ProductId, field: FieldPath },
     #[error(transparent)]
     IllegalTransition(#[from] IllegalTransition),
+    #[error("the dead letter was discarded")]
+    DeadLetterDiscarded { field: FieldPath },
     #[error("the idempotency key was used with other input")]
     IdempotencyKeyReused,
     #[error("too busy")]

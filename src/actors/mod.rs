@@ -2,8 +2,8 @@
 //!
 //! An [`Address`] puts a question into its actor's two-lane queue ([`mailbox`]) and waits for the answer with a
 //! deadline ([`ask`]). The [`supervisor`] owns queue and actor apart from each other, so that a panicked or frozen
-//! actor is rebuilt behind an address that stays valid. The domains' actors ([`users`], [`products`], [`orders`]) hold
-//! no truth of their own: the stores decide every race.
+//! actor is rebuilt behind an address that stays valid. The domains' actors ([`users`], [`products`], [`orders`],
+//! [`operations`]) hold no truth of their own: the stores decide every race.
 
 pub mod ask;
 pub mod clock;
@@ -11,6 +11,7 @@ pub mod errors;
 mod inbox;
 pub mod live;
 pub mod mailbox;
+pub mod operations;
 pub mod orders;
 pub mod priority;
 pub mod products;

@@ -139,6 +139,7 @@ pub(super) fn start_public(
         users: core.users.clone(),
         products: core.products.clone(),
         orders: core.orders.clone(),
+        operations: core.operations.clone(),
         live: core.live.clone(),
         tokens: core.tokens.clone(),
         currency: core.currency,

@@ -8,6 +8,7 @@
 //! ├─ orders
 //! │    ├─ orders.writer         commits new orders in batches
 //! │    └─ orders.verdicts       group `orders`: confirms or rejects
+//! ├─ operations                 dead letters, for staff
 //! └─ events                     publishes what the domains commit
 //!      ├─ events.tail           wakes live subscriptions
 //!      └─ events.dead-letters   group `dead-letters`
@@ -26,6 +27,7 @@ use super::stores::{DataDirGuard, Opened};
 use super::{AppError, Core, Stopping};
 use crate::actors::clock::now;
 use crate::actors::live::LiveHub;
+use crate::actors::operations::OperationsActor;
 use crate::actors::orders::writer::OrderWriter;
 use crate::actors::orders::{OrderActor, OrderTools};
 use crate::actors::products::ProductActor;
@@ -144,7 +146,12 @@ pub(super) async fn start(
     let orders_spec =
         ActorSpec::new("orders", move || Ok(OrderActor::new(Arc::clone(&order_tools)))).mailbox(order_mailbox);
 
+    let operations_store = Arc::clone(&stores.operations);
+    let operations_spec =
+        ActorSpec::new("operations", move || Ok(OperationsActor::new(Arc::clone(&operations_store)))).mailbox(mailbox);
+
     let (users, products, orders) = (users_spec.address(), products_spec.address(), orders_spec.address());
+    let operations = operations_spec.address();
     let loops = Loops {
         config,
         log: Arc::clone(&log),
@@ -188,6 +195,7 @@ pub(super) async fn start(
         .domain(users_spec)
         .domain(products_spec.follower(inventory))
         .domain(orders_spec.part(writer_spec).follower(verdicts))
+        .domain(operations_spec)
         .start()
         .map_err(AppError::failed)?;
 
@@ -215,6 +223,7 @@ pub(super) async fn start(
         users,
         products,
         orders,
+        operations,
         live,
         hasher,
         tokens,

@@ -7,11 +7,14 @@ use clap::{Args, Subcommand};
 
 use super::{Failure, print, runtime};
 use crate::actors::clock::now;
+use crate::actors::operations::{Replay, replay};
 use crate::app;
 use crate::config::Config;
 use crate::domain::page::PageRequest;
-use crate::kafka::dead_letters::{Replay, discard, replay};
 use crate::store::operations::{DeadLetter, OperationsStore, SettleDeadLetter};
+
+/// Who settles a letter here, in its audit record.
+const ACTOR: &str = "command line";
 
 #[derive(Subcommand)]
 pub(super) enum DeadLettersCommand {
@@ -83,9 +86,10 @@ async fn list(operations: &Arc<dyn OperationsStore>, arguments: &ListArgs) -> Re
 }
 
 fn summary(letter: &DeadLetter) -> String {
+    let by = |who: &Option<String>| who.clone().unwrap_or_else(|| "somebody".to_owned());
     let state = match (letter.replayed_at, letter.discarded_at) {
-        (_, Some(at)) => format!("discarded {at}"),
-        (Some(at), None) => format!("replayed {at}"),
+        (_, Some(at)) => format!("discarded {at} by {}", by(&letter.discarded_by)),
+        (Some(at), None) => format!("replayed {at} by {}", by(&letter.replayed_by)),
         (None, None) => "open".to_owned(),
     };
     format!("{}  {}  after {} attempts  {}  {}", letter.id, letter.failed_at, letter.attempts, state, letter.reason)
@@ -101,7 +105,7 @@ async fn settle(operations: &Arc<dyn OperationsStore>, ids: &[String], how: Sett
     let mut all_settled = true;
     for id in ids {
         let outcome = match how {
-            Settling::Replay => match replay(operations.as_ref(), id, now()).await.map_err(store_failure)? {
+            Settling::Replay => match replay(operations.as_ref(), id, ACTOR, now()).await.map_err(store_failure)? {
                 Replay::Settled(outcome) => outcome,
                 Replay::NotReplayable(reason) => {
                     all_settled = false;
@@ -109,9 +113,7 @@ async fn settle(operations: &Arc<dyn OperationsStore>, ids: &[String], how: Sett
                     continue;
                 }
             },
-            Settling::Discard => {
-                discard(operations.as_ref(), id, "command line", now()).await.map_err(store_failure)?
-            }
+            Settling::Discard => operations.discard_dead_letter(id, ACTOR, now()).await.map_err(store_failure)?,
         };
         match outcome {
             SettleDeadLetter::Settled(letter) | SettleDeadLetter::AlreadySettled(letter) => print(summary(&letter)),

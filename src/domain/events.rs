@@ -96,6 +96,8 @@ pub mod event_type {
     pub const NOTIFICATION_DEAD: &str = "souk.notification.dead.v1";
     pub const NOTIFICATION_READ: &str = "souk.notification.read.v1";
     pub const DEAD_LETTER: &str = "souk.dead-letter.v1";
+    /// The letter is in the operations store.
+    pub const DEAD_LETTER_KEPT: &str = "souk.dead-letter.kept.v1";
 }
 
 /// `ce_source` of the domain that emits.
@@ -106,6 +108,23 @@ pub mod source {
     pub const RECOMMENDATIONS: &str = "/souk/recommendations";
     pub const NOTIFICATIONS: &str = "/souk/notifications";
     pub const OPERATIONS: &str = "/souk/operations";
+}
+
+/// Headers of the envelope: CloudEvents 1.0 in Kafka's binary mode.
+pub mod header {
+    pub const SPEC_VERSION: &str = "ce_specversion";
+    pub const ID: &str = "ce_id";
+    pub const TYPE: &str = "ce_type";
+    pub const SOURCE: &str = "ce_source";
+    pub const TIME: &str = "ce_time";
+    pub const SUBJECT: &str = "ce_subject";
+    pub const CONTENT_TYPE: &str = "content-type";
+    pub const TRACEPARENT: &str = "traceparent";
+
+    /// True of a header that is written anew whenever the event is appended.
+    pub fn is_attribute(name: &str) -> bool {
+        name.starts_with("ce_") || name == CONTENT_TYPE
+    }
 }
 
 /// Header that addresses a replayed event to the one group that failed on it.
@@ -164,6 +183,17 @@ impl PendingEvent {
     pub fn id(&self) -> String {
         format!("{}-{}", self.aggregate, self.sequence)
     }
+}
+
+/// A record as the log carried it: enough to handle it again, or to show it as a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredRecord {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    pub key: String,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
 }
 
 mod topic_name {

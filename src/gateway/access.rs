@@ -85,16 +85,15 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
         "Query" => match field {
             "node" | "me" | "product" | "products" | "categories" => Public,
             "user" | "order" => Owner,
-            "users" | "orders" | "supervision" => Staff,
+            "users" | "orders" | "deadLetters" | "supervision" => Staff,
             _ => return None,
         },
         "Mutation" => match field {
             "signUp" | "signIn" | "tokenRefresh" => Public,
             "signOut" | "preferencesUpdate" | "orderPlace" => User,
             "orderCancel" => Owner,
-            "productCreate" | "productUpdate" | "productArchive" | "stockAdjust" | "orderShip" | "orderDeliver" => {
-                Staff
-            }
+            "productCreate" | "productUpdate" | "productArchive" | "stockAdjust" | "orderShip" | "orderDeliver"
+            | "deadLetterReplay" | "deadLetterDiscard" => Staff,
             "userRoleUpdate" => Admin,
             _ => return None,
         },
@@ -102,11 +101,11 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
             "stockChanged" => Public,
             "orderUpdates" => User,
             "orderUpdated" => Owner,
-            "supervisionChanged" => Staff,
+            "supervisionChanged" | "deadLetterAdded" => Staff,
             _ => return None,
         },
         "User" | "Preferences" | "Session" | "Order" | "OrderLine" | "OrderEvent" | "OrderUpdate" => Owner,
-        "ActorStatus" => Staff,
+        "ActorStatus" | "DeadLetter" | "Header" => Staff,
         // Reached only through a field with a rule of its own.
         "Node"
         | "PageInfo"
@@ -128,7 +127,10 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
         | "UserPayload"
         | "ProductPayload"
         | "OrderPlacePayload"
-        | "OrderPayload" => Public,
+        | "OrderPayload"
+        | "DeadLetterConnection"
+        | "DeadLetterEdge"
+        | "DeadLetterPayload" => Public,
         _ => return None,
     })
 }

@@ -229,6 +229,7 @@ fn refusals(inputs: Inputs, error: DomainError) -> Result<Vec<UserError>, Domain
             one(ErrorCode::NotFound, inputs.subject().or_else(|| inputs.path(field)))
         }
         DomainError::VersionConflict { .. } => one(ErrorCode::Conflict, inputs.named("expectedVersion")),
+        DomainError::DeadLetterDiscarded { field } => one(ErrorCode::Conflict, inputs.path(field)),
         DomainError::SkuTaken => one(ErrorCode::Duplicate, inputs.named("sku")),
         DomainError::EmailTaken => one(ErrorCode::EmailTaken, inputs.named("email")),
         DomainError::InvalidCredentials => one(ErrorCode::InvalidCredentials, None),
@@ -321,6 +322,12 @@ mod tests {
             (about_id, missing(""), ErrorCode::NotFound, Some("id")),
             (update, DomainError::VersionConflict { current: 2 }, ErrorCode::Conflict, Some("input.expectedVersion")),
             (about_id, DomainError::VersionConflict { current: 2 }, ErrorCode::Conflict, Some("expectedVersion")),
+            (
+                Inputs::PLAIN,
+                DomainError::DeadLetterDiscarded { field: path("ids.1") },
+                ErrorCode::Conflict,
+                Some("ids.1"),
+            ),
             (Inputs::OBJECT, DomainError::SkuTaken, ErrorCode::Duplicate, Some("input.sku")),
             (Inputs::OBJECT, DomainError::EmailTaken, ErrorCode::EmailTaken, Some("input.email")),
             (Inputs::OBJECT, DomainError::InvalidCredentials, ErrorCode::InvalidCredentials, None),

@@ -12,6 +12,7 @@ pub mod auth;
 pub mod client_address;
 pub mod connections;
 pub mod context;
+pub mod dead_letters;
 pub mod document_limits;
 pub mod documents;
 pub mod drain;

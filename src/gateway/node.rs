@@ -3,6 +3,7 @@
 use async_graphql::{Context, Error, ID, Interface, Object};
 
 use super::connections::root_cost;
+use super::dead_letters::{self, DeadLetter, visible_dead_letter};
 use super::orders::{Order, visible_order};
 use super::products::{Product, product_by_id};
 use super::users::{User, visible_user};
@@ -15,6 +16,7 @@ pub enum Node {
     User(User),
     Product(Product),
     Order(Order),
+    DeadLetter(DeadLetter),
 }
 
 #[derive(Default)]
@@ -43,6 +45,7 @@ impl NodeQuery {
                 Ok(id) => visible_order(ctx, id).await?.map(Node::Order),
                 Err(_) => None,
             },
+            dead_letters::ID_PREFIX => visible_dead_letter(ctx, &id).await?.map(Node::DeadLetter),
             _ => None,
         })
     }

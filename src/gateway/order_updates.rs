@@ -61,7 +61,7 @@ fn as_of(order: &DomainOrder, sequence: i32) -> Option<DomainOrder> {
 /// How long a failed read waits before it is tried again, from and to.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// How many reads may fail before a stream that has sent nothing yet is given up.
-const FIRST_READ_ATTEMPTS: u32 = 4;
+pub const FIRST_READ_ATTEMPTS: u32 = 4;
 
 /// Reads until it succeeds or there is no point in going on.
 pub async fn read_again_and_again<T, F>(

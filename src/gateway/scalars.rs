@@ -130,6 +130,7 @@ pub enum CursorKind {
     OrderChanges,
     /// The timeline of one order.
     OrderTimeline,
+    DeadLetters,
 }
 
 impl CursorKind {
@@ -140,6 +141,7 @@ impl CursorKind {
             Self::Orders => "o:",
             Self::OrderChanges => "c:",
             Self::OrderTimeline => "t:",
+            Self::DeadLetters => "d:",
         }
     }
 }

@@ -4,6 +4,7 @@ use async_graphql::{MergedObject, MergedSubscription, Request, SDLExportOptions,
 
 use super::access::{Guarded, Owned, annotate};
 use super::context::{RequestInfo, Shop, Viewer};
+use super::dead_letters::{DeadLetterMutation, DeadLetterQuery, DeadLetterSubscription};
 use super::loaders::Loaders;
 use super::node::NodeQuery;
 use super::order_placement::OrderPlacementMutation;
@@ -19,17 +20,24 @@ use crate::domain::ids::UserId;
 /// What can be read.
 #[derive(MergedObject, Default)]
 #[graphql(name = "Query")]
-pub struct QueryAreas(NodeQuery, UserQuery, ProductQuery, OrderQuery, SupervisionQuery);
+pub struct QueryAreas(NodeQuery, UserQuery, ProductQuery, OrderQuery, DeadLetterQuery, SupervisionQuery);
 
 /// What can be changed.
 #[derive(MergedObject, Default)]
 #[graphql(name = "Mutation")]
-pub struct MutationAreas(SessionMutation, UserMutation, ProductMutation, OrderPlacementMutation, OrderMutation);
+pub struct MutationAreas(
+    SessionMutation,
+    UserMutation,
+    ProductMutation,
+    OrderPlacementMutation,
+    OrderMutation,
+    DeadLetterMutation,
+);
 
 /// What can be watched.
 #[derive(MergedSubscription, Default)]
 #[graphql(name = "Subscription")]
-pub struct SubscriptionAreas(OrderSubscription, StockSubscription, SupervisionSubscription);
+pub struct SubscriptionAreas(OrderSubscription, StockSubscription, DeadLetterSubscription, SupervisionSubscription);
 
 macro_rules! roots {
     ($($areas:ident),*) => {$(
@@ -198,7 +206,7 @@ mod tests {
             "user" => format!("user(id: \"{user_id}\") {{ id }}"),
             "product" => format!("product(id: \"{PRODUCT}\") {{ id }}"),
             "order" => format!("order(id: \"{ORDER}\") {{ id }}"),
-            "users" | "products" | "orders" => format!("{field} {{ totalCount }}"),
+            "users" | "products" | "orders" | "deadLetters" => format!("{field} {{ totalCount }}"),
             "signUp" => r#"signUp(input: {email: "a@b.co", name: "A", password: "x"}) { __typename }"#.into(),
             "signIn" => r#"signIn(input: {email: "a@b.co", password: "x"}) { __typename }"#.into(),
             "tokenRefresh" => r#"tokenRefresh(refreshToken: "x") { __typename }"#.into(),
@@ -216,6 +224,8 @@ mod tests {
             "orderPlace" => r#"orderPlace(input: {idempotencyKey: "k", lines: []}) { __typename }"#.into(),
             "orderCancel" | "orderShip" | "orderDeliver" => format!("{field}(id: \"{ORDER}\") {{ __typename }}"),
             "orderUpdated" => format!("orderUpdated(id: \"{ORDER}\") {{ cursor }}"),
+            "deadLetterReplay" | "deadLetterDiscard" => format!("{field}(ids: [\"dlt_YQ\"]) {{ __typename }}"),
+            "deadLetterAdded" => "deadLetterAdded { id }".into(),
             "orderUpdates" => "orderUpdates { cursor }".into(),
             "stockChanged" => format!("stockChanged(productIds: [\"{PRODUCT}\"]) {{ id }}"),
             unknown => panic!("{unknown} needs a call here"),

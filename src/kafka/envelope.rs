@@ -8,16 +8,8 @@ use serde::de::DeserializeOwned;
 
 use super::{Header, Record};
 use crate::domain::events::PendingEvent;
+pub use crate::domain::events::header::{CONTENT_TYPE, ID, SOURCE, SPEC_VERSION, SUBJECT, TIME, TRACEPARENT, TYPE};
 use crate::domain::time::Timestamp;
-
-pub const SPEC_VERSION: &str = "ce_specversion";
-pub const ID: &str = "ce_id";
-pub const TYPE: &str = "ce_type";
-pub const SOURCE: &str = "ce_source";
-pub const TIME: &str = "ce_time";
-pub const SUBJECT: &str = "ce_subject";
-pub const CONTENT_TYPE: &str = "content-type";
-pub const TRACEPARENT: &str = "traceparent";
 
 const SPEC_VERSION_1: &str = "1.0";
 const JSON: &str = "application/json";
@@ -130,11 +122,6 @@ pub fn headers_of(event: PendingEvent) -> (String, Vec<Header>, String) {
         extra: event.headers,
     });
     (event.key, headers, event.body)
-}
-
-/// True of a header that the envelope itself writes.
-pub(super) fn is_attribute(name: &str) -> bool {
-    name.starts_with("ce_") || name == CONTENT_TYPE
 }
 
 #[cfg(test)]

@@ -39,7 +39,10 @@ impl LiveSink for HubSink {
                     self.0.wake(LiveKey::Product(product_id));
                 }
             }
-            Topic::DeadLetterQueue => self.0.wake(LiveKey::DeadLetters),
+            // Not at the letter itself, which the store does not have yet.
+            Topic::DeadLetterQueue if record.header(envelope::TYPE) == Some(event_type::DEAD_LETTER_KEPT) => {
+                self.0.wake(LiveKey::DeadLetters);
+            }
             _ => {}
         }
     }

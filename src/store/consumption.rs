@@ -4,9 +4,9 @@
 //! started from, another process owns the partition now and nothing is written.
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
 use super::StoreError;
+pub use crate::domain::events::StoredRecord;
 use crate::domain::events::{PendingEvent, Topic};
 use crate::domain::time::Timestamp;
 
@@ -26,17 +26,6 @@ pub struct OffsetMove {
     /// The stored offset that the consumer knows; 0 when nothing is stored yet.
     pub from: i64,
     pub to: i64,
-}
-
-/// A record as the log carried it: enough to handle it again, or to show it as a dead letter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredRecord {
-    pub topic: String,
-    pub partition: i32,
-    pub offset: i64,
-    pub key: String,
-    pub headers: Vec<(String, String)>,
-    pub body: String,
 }
 
 /// An event that waits for another attempt, or behind one of its key that does.

@@ -1,49 +1,38 @@
 //! Port of the operations store: dead letters, kept, shown, replayed, discarded.
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use super::consumption::{Consumed, Consumption, StoredRecord};
+use super::consumption::{Consumed, Consumption};
+pub use crate::domain::dead_letters::DeadLetter;
 use crate::domain::events::PendingEvent;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
-
-/// A message that failed for good. Also the body of the event by which it travels.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetter {
-    /// `group/topic/partition/offset/round`: the same failure is the same letter.
-    pub id: String,
-    /// The group that failed.
-    pub source: String,
-    pub reason: String,
-    pub attempts: u32,
-    pub record: StoredRecord,
-    /// 0 the first time; a replay that fails again is a letter of the next round.
-    pub round: u32,
-    pub failed_at: Timestamp,
-    #[serde(default)]
-    pub replayed_at: Option<Timestamp>,
-    #[serde(default)]
-    pub discarded_at: Option<Timestamp>,
-}
 
 /// What a replay or a discard did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SettleDeadLetter {
     Settled(Box<DeadLetter>),
-    /// It had been replayed or discarded before: nothing happened again.
+    /// Nothing happened: it had been discarded before, or, when it was to be replayed, replayed.
     AlreadySettled(Box<DeadLetter>),
     NotFound,
 }
 
+/// A letter with its position in the order in which letters came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterEntry {
+    pub cursor: String,
+    pub letter: DeadLetter,
+}
+
 #[async_trait]
 pub trait OperationsStore: Send + Sync {
-    /// Stores letters; one that is there already stays as it is.
+    /// Stores letters, with the news of each ([`DeadLetter::kept_event`]); one that is there already stays as it is.
     async fn add_dead_letters(
         &self,
         letters: Vec<DeadLetter>,
         consumption: Consumption,
+        at: Timestamp,
     ) -> Result<Consumed<()>, StoreError>;
 
     async fn dead_letters(&self, ids: &[String]) -> Result<Vec<DeadLetter>, StoreError>;
@@ -56,15 +45,22 @@ pub trait OperationsStore: Send + Sync {
         page: &PageRequest,
     ) -> Result<Page<DeadLetter>, StoreError>;
 
-    /// Marks a letter replayed and saves the event that carries it back, in one commit.
+    /// The position after which a stream of new letters that starts now begins.
+    async fn latest_dead_letter(&self) -> Result<String, StoreError>;
+
+    /// Up to `limit` letters that came after a cursor, oldest first.
+    async fn dead_letters_after(&self, cursor: &str, limit: u32) -> Result<Vec<DeadLetterEntry>, StoreError>;
+
+    /// Marks a letter replayed, with who did it, and saves the event that carries it back, in one commit.
     async fn replay_dead_letter(
         &self,
         id: &str,
         event: PendingEvent,
+        by: &str,
         at: Timestamp,
     ) -> Result<SettleDeadLetter, StoreError>;
 
-    /// Marks a letter discarded, with who did it.
+    /// Marks a letter discarded, with who did it. One that was replayed can be discarded too.
     async fn discard_dead_letter(&self, id: &str, by: &str, at: Timestamp) -> Result<SettleDeadLetter, StoreError>;
 }
 

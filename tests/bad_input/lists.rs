@@ -11,7 +11,7 @@ async fn lists_refuse_what_is_no_page_of_theirs() {
     let (customer, staff) = (Some(world.customer.token.as_str()), Some(world.staff.token.as_str()));
     let bad = |field: &str| field_error("BAD_USER_INPUT", field);
     let mut rows = Vec::new();
-    for list in ["users", "products", "orders"] {
+    for list in ["users", "products", "orders", "deadLetters"] {
         let query =
             format!("query($first: Int, $after: Cursor) {{ {list}(first: $first, after: $after) {{ totalCount }} }}");
         let mut row = |name: &str, variables: Value, expected| {
@@ -78,7 +78,17 @@ async fn lists_refuse_what_is_no_page_of_theirs() {
     let users = "query($search: String) { users(search: $search) { totalCount } }";
     rows.push(Row::post("users: NUL in search", staff, users, json!({ "search": "\0" }), bad("search")));
     rows.push(Row::post("users: search of 301", staff, users, json!({ "search": "a".repeat(301) }), bad("search")));
-    for field in ["users { totalCount }", "orders { totalCount }", "supervision { name }"] {
+    let letters = "query($source: String) { deadLetters(source: $source) { totalCount } }";
+    rows.push(Row::post("deadLetters: NUL in source", staff, letters, json!({ "source": "\0" }), bad("source")));
+    rows.push(Row::post(
+        "deadLetters: source of 101",
+        staff,
+        letters,
+        json!({ "source": "a".repeat(101) }),
+        bad("source"),
+    ));
+    for field in ["users { totalCount }", "orders { totalCount }", "deadLetters { totalCount }", "supervision { name }"]
+    {
         let query = format!("{{ {field} }}");
         rows.push(Row::post(
             &format!("{field}: anonymous"),

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use souk::actors::operations::{Replay, replay};
+use souk::domain::dead_letters::NotReplayable;
 use souk::domain::events::{PendingEvent, Topic, source};
 use souk::domain::page::{Page, PageRequest};
 use souk::domain::time::Timestamp;
 use souk::kafka::consumer::{ConsumerGroup, ConsumerSettings};
-use souk::kafka::dead_letters::{DeadLetterKeeper, GROUP, NotReplayable, Replay, replay, replay_event};
+use souk::kafka::dead_letters::{DeadLetterKeeper, GROUP};
 use souk::kafka::{EventLog, envelope};
 use souk::store::StoreError;
 use souk::store::consumption::{Consumed, Consumption, ConsumptionStore, ParkedEvent, StoredOffset};
-use souk::store::operations::{DeadLetter, OperationsStore, SettleDeadLetter};
+use souk::store::operations::{DeadLetter, DeadLetterEntry, OperationsStore, SettleDeadLetter};
 use tokio::sync::watch;
 
 use crate::conformance::{event, within};
@@ -30,7 +32,12 @@ struct Operations {
 
 #[async_trait]
 impl OperationsStore for Operations {
-    async fn add_dead_letters(&self, letters: Vec<DeadLetter>, step: Consumption) -> Result<Consumed<()>, StoreError> {
+    async fn add_dead_letters(
+        &self,
+        letters: Vec<DeadLetter>,
+        step: Consumption,
+        _: Timestamp,
+    ) -> Result<Consumed<()>, StoreError> {
         let committed = self.progress.as_ref().unwrap().commit(step, &[]);
         if committed == Consumed::Done(()) {
             let mut kept = self.letters.lock().unwrap();
@@ -56,10 +63,19 @@ impl OperationsStore for Operations {
         Err(StoreError::Broken("not part of these tests".to_owned()))
     }
 
+    async fn latest_dead_letter(&self) -> Result<String, StoreError> {
+        Err(StoreError::Broken("not part of these tests".to_owned()))
+    }
+
+    async fn dead_letters_after(&self, _: &str, _: u32) -> Result<Vec<DeadLetterEntry>, StoreError> {
+        Err(StoreError::Broken("not part of these tests".to_owned()))
+    }
+
     async fn replay_dead_letter(
         &self,
         id: &str,
         event: PendingEvent,
+        _: &str,
         at: Timestamp,
     ) -> Result<SettleDeadLetter, StoreError> {
         let mut kept = self.letters.lock().unwrap();
@@ -133,12 +149,13 @@ async fn a_letter_is_kept_replayed_to_its_group_only_and_comes_back_as_the_next_
     within(kept.wait_for(|count| *count == 1)).await.unwrap();
 
     let id = "g/order-events/0/1/0";
-    let Replay::Settled(SettleDeadLetter::Settled(letter)) = replay(&*operations, id, Timestamp(5)).await.unwrap()
+    let Replay::Settled(SettleDeadLetter::Settled(letter)) =
+        replay(&*operations, id, "ada", Timestamp(5)).await.unwrap()
     else {
         panic!("not replayed")
     };
     assert_eq!(letter.replayed_at, Some(Timestamp(5)));
-    let again = replay(&*operations, id, Timestamp(6)).await.unwrap();
+    let again = replay(&*operations, id, "ada", Timestamp(6)).await.unwrap();
     assert!(matches!(again, Replay::Settled(SettleDeadLetter::AlreadySettled(_))));
     let carried = operations.pending.lock().unwrap().pop().unwrap();
     assert_eq!((carried.topic, carried.key.as_str()), (Topic::OrderEvents, "bad"));
@@ -152,7 +169,7 @@ async fn a_letter_is_kept_replayed_to_its_group_only_and_comes_back_as_the_next_
     let second: DeadLetter = serde_json::from_str(&failing.tables().letters[1].body).unwrap();
     assert_eq!((second.id.as_str(), second.round), ("g/order-events/0/1/1", 1));
     assert_eq!((second.record.topic.as_str(), second.record.partition, second.record.offset), ("order-events", 0, 1));
-    let third = replay_event(&second, Timestamp(7)).unwrap();
+    let third = second.replay_event(Timestamp(7)).unwrap();
     assert_eq!(third.id(), "replay/g/order-events/0/1/1-1");
     assert_eq!(third.headers.iter().filter(|(name, _)| name.starts_with("souk-")).count(), 3);
     for running in [running, other_running, keeping] {
@@ -168,6 +185,6 @@ async fn a_letter_of_what_was_no_event_is_not_replayable() {
     domain.until(|tables| tables.letters.len() == 1).await;
     running.stop().await;
     let letter: DeadLetter = serde_json::from_str(&domain.tables().letters[0].body).unwrap();
-    let refused = replay_event(&letter, Timestamp(1));
+    let refused = letter.replay_event(Timestamp(1));
     assert_eq!(refused, Err(NotReplayable::MissingHeader(envelope::TYPE)));
 }

@@ -8,6 +8,7 @@ mod support;
 mod accounts;
 mod catalogue;
 mod contention;
+mod dead_letters;
 mod orders;
 mod restarts;
 mod subscriptions;

@@ -13,9 +13,12 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::consumption::{Consumed, Consumption};
-use crate::store::operations::{DeadLetter, MarkerStore, OperationsStore, SettleDeadLetter};
+use crate::store::operations::{DeadLetter, DeadLetterEntry, MarkerStore, OperationsStore, SettleDeadLetter};
 
-const MIGRATIONS: &[Migration] = &[DEAD_LETTERS, MARKERS];
+const MIGRATIONS: &[Migration] = &[DEAD_LETTERS, MARKERS, REPLAYED_BY];
+
+const REPLAYED_BY: Migration =
+    Migration { name: "who replayed a dead letter", sql: &["ALTER TABLE dead_letters ADD COLUMN replayed_by TEXT;"] };
 
 const MARKERS: Migration = Migration {
     name: "markers",
@@ -44,6 +47,13 @@ const DEAD_LETTERS: Migration = Migration {
     ],
 };
 
+/// The columns that [`decode`] reads.
+macro_rules! columns {
+    () => {
+        "position, letter, replayed_at, discarded_at, replayed_by, discarded_by"
+    };
+}
+
 /// Dead letters in their SQLite file.
 pub struct SqliteOperationsStore {
     database: Database,
@@ -57,11 +67,14 @@ impl OperationsStore for SqliteOperationsStore {
         &self,
         letters: Vec<DeadLetter>,
         consumption: Consumption,
+        at: Timestamp,
     ) -> Result<Consumed<()>, StoreError> {
         self.database
             .consume(consumption, move |write| {
                 for letter in &letters {
-                    insert(write.sql(), letter)?;
+                    if insert(write.sql(), letter)? {
+                        write.emit(letter.kept_event(at))?;
+                    }
                 }
                 Ok(())
             })
@@ -85,18 +98,50 @@ impl OperationsStore for SqliteOperationsStore {
         self.database.read(move |connection| list(connection, source, open_only, &page)).await
     }
 
+    async fn latest_dead_letter(&self) -> Result<String, StoreError> {
+        self.database
+            .read(|connection| {
+                let mut query = connection.prepare_cached("SELECT COALESCE(MAX(position), 0) FROM dead_letters")?;
+                Ok(cursor::encode(&query.query_row((), |row| row.get::<_, i64>(0))?))
+            })
+            .await
+    }
+
+    async fn dead_letters_after(&self, cursor: &str, limit: u32) -> Result<Vec<DeadLetterEntry>, StoreError> {
+        let cursor = cursor.to_owned();
+        self.database
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached(concat!(
+                    "SELECT ",
+                    columns!(),
+                    " FROM dead_letters WHERE position > ?1 ORDER BY position LIMIT ?2"
+                ))?;
+                let mut rows = statement.query((cursor::decode::<i64>(&cursor)?, limit))?;
+                let mut entries = Vec::new();
+                while let Some(row) = rows.next()? {
+                    let (position, letter) = decode(row)?;
+                    entries.push(DeadLetterEntry { cursor: cursor::encode(&position), letter });
+                }
+                Ok(entries)
+            })
+            .await
+    }
+
     async fn replay_dead_letter(
         &self,
         id: &str,
         event: PendingEvent,
+        by: &str,
         at: Timestamp,
     ) -> Result<SettleDeadLetter, StoreError> {
-        self.settle(id, move |write, letter| {
+        let by = by.to_owned();
+        let is_open = |letter: &DeadLetter| letter.replayed_at.is_none() && letter.discarded_at.is_none();
+        self.settle(id, is_open, move |write, letter| {
             write
                 .sql()
-                .prepare_cached("UPDATE dead_letters SET replayed_at = ?2 WHERE id = ?1")?
-                .execute((&letter.id, at.0))?;
-            letter.replayed_at = Some(at);
+                .prepare_cached("UPDATE dead_letters SET replayed_at = ?2, replayed_by = ?3 WHERE id = ?1")?
+                .execute((&letter.id, at.0, &by))?;
+            (letter.replayed_at, letter.replayed_by) = (Some(at), Some(by));
             write.emit(event)
         })
         .await
@@ -104,14 +149,18 @@ impl OperationsStore for SqliteOperationsStore {
 
     async fn discard_dead_letter(&self, id: &str, by: &str, at: Timestamp) -> Result<SettleDeadLetter, StoreError> {
         let by = by.to_owned();
-        self.settle(id, move |write, letter| {
-            write
-                .sql()
-                .prepare_cached("UPDATE dead_letters SET discarded_at = ?2, discarded_by = ?3 WHERE id = ?1")?
-                .execute((&letter.id, at.0, by))?;
-            letter.discarded_at = Some(at);
-            Ok(())
-        })
+        self.settle(
+            id,
+            |letter| letter.discarded_at.is_none(),
+            move |write, letter| {
+                write
+                    .sql()
+                    .prepare_cached("UPDATE dead_letters SET discarded_at = ?2, discarded_by = ?3 WHERE id = ?1")?
+                    .execute((&letter.id, at.0, &by))?;
+                (letter.discarded_at, letter.discarded_by) = (Some(at), Some(by));
+                Ok(())
+            },
+        )
         .await
     }
 }
@@ -145,17 +194,18 @@ impl MarkerStore for SqliteOperationsStore {
 }
 
 impl SqliteOperationsStore {
-    /// Settles a letter that is open: once, whoever asks.
+    /// Settles a letter that is open to it: once, whoever asks.
     async fn settle(
         &self,
         id: &str,
+        is_open: impl FnOnce(&DeadLetter) -> bool + Send + 'static,
         settle: impl FnOnce(&mut Write<'_>, &mut DeadLetter) -> Result<(), Failure> + Send + 'static,
     ) -> Result<SettleDeadLetter, StoreError> {
         let id = id.to_owned();
         self.database
             .write(move |write| {
                 let Some(mut letter) = by_id(write.sql(), &id)? else { return Ok(SettleDeadLetter::NotFound) };
-                if letter.replayed_at.is_some() || letter.discarded_at.is_some() {
+                if !is_open(&letter) {
                     return Ok(SettleDeadLetter::AlreadySettled(Box::new(letter)));
                 }
                 settle(write, &mut letter)?;
@@ -165,25 +215,17 @@ impl SqliteOperationsStore {
     }
 }
 
-fn insert(connection: &Connection, letter: &DeadLetter) -> Result<(), Failure> {
-    connection
-        .prepare_cached(
-            "INSERT INTO dead_letters (id, source, letter, replayed_at, discarded_at) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT DO NOTHING",
-        )?
-        .execute((
-            &letter.id,
-            &letter.source,
-            serde_json::to_string(letter)?,
-            letter.replayed_at.map(|at| at.0),
-            letter.discarded_at.map(|at| at.0),
-        ))?;
-    Ok(())
+/// False: it is there already.
+fn insert(connection: &Connection, letter: &DeadLetter) -> Result<bool, Failure> {
+    let inserted = connection
+        .prepare_cached("INSERT INTO dead_letters (id, source, letter) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+        .execute((&letter.id, &letter.source, serde_json::to_string(letter)?))?;
+    Ok(inserted == 1)
 }
 
 fn by_id(connection: &Connection, id: &str) -> Result<Option<DeadLetter>, Failure> {
-    let mut statement = connection
-        .prepare_cached("SELECT position, letter, replayed_at, discarded_at FROM dead_letters WHERE id = ?1")?;
+    let mut statement =
+        connection.prepare_cached(concat!("SELECT ", columns!(), " FROM dead_letters WHERE id = ?1"))?;
     let mut rows = statement.query([id])?;
     rows.next()?.map(|row| Ok(decode(row)?.1)).transpose()
 }
@@ -212,8 +254,8 @@ fn list(
     }
     values.push(Value::Integer(i64::from(page.first) + 1));
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT position, letter, replayed_at, discarded_at FROM dead_letters WHERE {conditions}
-         ORDER BY position DESC LIMIT ?"
+        concat!("SELECT ", columns!(), " FROM dead_letters WHERE {} ORDER BY position DESC LIMIT ?"),
+        conditions
     ))?;
     let mut rows = statement.query(params_from_iter(&values))?;
     let mut entries = Vec::new();
@@ -228,5 +270,7 @@ fn decode(row: &Row<'_>) -> Result<(i64, DeadLetter), Failure> {
     let mut letter: DeadLetter = serde_json::from_str(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?;
     letter.replayed_at = row.get::<_, Option<i64>>(2)?.map(Timestamp);
     letter.discarded_at = row.get::<_, Option<i64>>(3)?.map(Timestamp);
+    letter.replayed_by = row.get(4)?;
+    letter.discarded_by = row.get(5)?;
     Ok((row.get(0)?, letter))
 }

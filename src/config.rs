@@ -12,6 +12,7 @@ mod error;
 mod load;
 mod net;
 mod secret;
+mod sender;
 #[cfg(test)]
 mod tests;
 mod uri;
@@ -28,6 +29,7 @@ pub use error::{ConfigError, Place, Problem};
 pub use load::{CliOverrides, process_environment};
 pub use net::IpNetwork;
 pub use secret::{Secret, SecretUri};
+pub use sender::MailSender;
 pub use uri::{Endpoint, Uri};
 
 /// Declares one section: its fields with their types and, in the same line, their defaults.
@@ -161,6 +163,7 @@ section! {
         kind: MailKind = MailKind::Directory,
         uri: SecretUri = SecretUri::default(),
         from: String = "Souk <souk@localhost>".into(),
+        deadline_ms: u64 = 30_000,
     }
 }
 

@@ -12,5 +12,6 @@ pub mod config;
 pub mod domain;
 pub mod gateway;
 pub mod kafka;
+pub mod mail;
 pub mod store;
 pub mod telemetry;

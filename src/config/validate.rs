@@ -9,7 +9,8 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::load::explanation;
 use super::{
-    CacheKind, Config, ConfigError, Domain, Endpoint, EventsKind, MailKind, Place, Problem, SecretUri, StoreKind, Uri,
+    CacheKind, Config, ConfigError, Domain, Endpoint, EventsKind, MailKind, MailSender, Place, Problem, SecretUri,
+    StoreKind, Uri,
 };
 
 const DAY_MS: u64 = 86_400_000;
@@ -72,6 +73,7 @@ impl Config {
         check.range("orders.writer_batch_max", self.orders.writer_batch_max, 1..=10_000);
         check.range("orders.writer_queue_max", self.orders.writer_queue_max, 1..=1_000_000);
 
+        check.range("mail.deadline_ms", self.mail.deadline_ms, 100..=60_000);
         let notifications = &self.notifications;
         check.range("notifications.standard_per_second", notifications.standard_per_second, 1..=100_000);
         check.range(
@@ -131,7 +133,7 @@ impl Config {
         }
         check.name_prefix("store.prefix", &self.store.prefix, 30);
         check.name_prefix("events.prefix", &self.events.prefix, 100);
-        if let Err(what) = parse_sender(&self.mail.from) {
+        if let Err(what) = MailSender::parse(&self.mail.from) {
             check.wrong("mail.from", what);
         }
         for (key, value) in [("auth.issuer", &self.auth.issuer), ("auth.audience", &self.auth.audience)] {
@@ -305,19 +307,6 @@ impl Config {
 fn is_placeholder(secret: &str) -> bool {
     let plain: String = secret.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect();
     plain.contains("changeme") || plain.contains("replaceme") || secret.chars().all(|c| secret.starts_with(c))
-}
-
-/// `a@b`, or `Name <a@b>`.
-fn parse_sender(text: &str) -> Result<(), String> {
-    let address = match text.split_once('<') {
-        Some((_, rest)) => rest.strip_suffix('>').ok_or("its `<` is not closed at the end")?,
-        None => text,
-    };
-    let plain = !text.chars().any(char::is_control) && !address.contains([' ', '<', '>', ',']);
-    match address.rsplit_once('@') {
-        Some((local, host)) if plain && !local.is_empty() && !local.contains('@') && !host.is_empty() => Ok(()),
-        _ => Err(format!("`{text}` is no mail address")),
-    }
 }
 
 /// Stricter than the filter, which takes a misspelt level for the name of a module.

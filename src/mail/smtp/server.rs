@@ -1,0 +1,117 @@
+//! The mail server of `mail.uri`: how a connection to it is opened, encrypted and signed in.
+
+use std::time::Duration;
+
+use lettre::transport::smtp::Error;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
+
+use super::Stage;
+use crate::config::Uri;
+
+/// For each of the host's addresses, so that one that does not answer leaves time for the next.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// `mail.uri` names no server that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("mail.uri: {0}")]
+    Uri(String),
+    #[error("mail.uri: no TLS can be prepared for this host: {0}")]
+    Tls(#[source] Error),
+}
+
+pub(super) struct Server {
+    host: String,
+    port: u16,
+    tls: Tls,
+    credentials: Option<Credentials>,
+    /// What this machine calls itself.
+    hello: ClientId,
+}
+
+enum Tls {
+    None,
+    /// Where the server offers it.
+    Offered(TlsParameters),
+    Required(TlsParameters),
+    /// From the first byte.
+    Implicit(TlsParameters),
+}
+
+impl Server {
+    /// `smtp://[user:password@]host[:port][?tls=starttls|implicit|none]`, already checked by the configuration.
+    pub fn from_uri(text: &str, production: bool) -> Result<Self, ServerError> {
+        let uri = Uri::parse(text).map_err(ServerError::Uri)?;
+        let [endpoint] = uri.endpoints.as_slice() else {
+            return Err(ServerError::Uri("it names more than one host".into()));
+        };
+        let host = endpoint.host.clone();
+        let parameters = || TlsParameters::new(host.clone()).map_err(ServerError::Tls);
+        let (tls, usual_port) = match uri.option("tls") {
+            Some("none") if !production => (Tls::None, 25),
+            Some("implicit") => (Tls::Implicit(parameters()?), 465),
+            None if !production => (Tls::Offered(parameters()?), 587),
+            None | Some("starttls") => (Tls::Required(parameters()?), 587),
+            Some(other) => return Err(ServerError::Uri(format!("tls={other} is refused"))),
+        };
+        let credentials = uri.user.clone().map(|user| Credentials::new(user, uri.password.clone().unwrap_or_default()));
+        Ok(Self { port: endpoint.port.unwrap_or(usual_port), host, tls, credentials, hello: ClientId::default() })
+    }
+
+    /// A connection ready for its first mail. `stage` tells how far it came.
+    pub async fn connect(&self, stage: &mut Stage) -> Result<AsyncSmtpConnection, Error> {
+        *stage = Stage::Connection;
+        let implicit = match &self.tls {
+            Tls::Implicit(parameters) => Some(parameters.clone()),
+            Tls::None | Tls::Offered(_) | Tls::Required(_) => None,
+        };
+        let address = (self.host.as_str(), self.port);
+        let mut connection =
+            AsyncSmtpConnection::connect_tokio1(address, Some(CONNECT), &self.hello, implicit, None).await?;
+        let upgrade = match &self.tls {
+            Tls::Required(parameters) => Some(parameters),
+            Tls::Offered(parameters) => connection.can_starttls().then_some(parameters),
+            Tls::None | Tls::Implicit(_) => None,
+        };
+        if let Some(parameters) = upgrade {
+            *stage = Stage::Tls;
+            connection.starttls(parameters.clone(), &self.hello).await?;
+        }
+        if let Some(credentials) = &self.credentials {
+            *stage = Stage::SignIn;
+            connection.auth(&[Mechanism::Plain, Mechanism::Login], credentials).await?;
+        }
+        Ok(connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(uri: &str, production: bool) -> Server {
+        Server::from_uri(uri, production).unwrap()
+    }
+
+    #[test]
+    fn the_uri_says_host_port_tls_and_who_signs_in() {
+        let full = server("smtp://shop:p%40ss@mail.example:2525?tls=starttls", true);
+        assert_eq!((full.host.as_str(), full.port), ("mail.example", 2525));
+        assert!(matches!(full.tls, Tls::Required(_)));
+        assert_eq!(full.credentials, Some(Credentials::new("shop".into(), "p@ss".into())));
+        let implicit = server("smtp://mail.example?tls=implicit", true);
+        assert!(matches!((implicit.tls, implicit.port), (Tls::Implicit(_), 465)));
+        let bare = server("smtp://127.0.0.1?tls=none", false);
+        assert!(matches!((bare.tls, bare.port, bare.credentials), (Tls::None, 25, None)));
+    }
+
+    #[test]
+    fn what_the_uri_leaves_open_is_tls_always_in_production_and_where_offered_elsewhere() {
+        assert!(matches!(server("smtp://mail.example", true).tls, Tls::Required(_)));
+        let elsewhere = server("smtp://mail.example", false);
+        assert!(matches!((elsewhere.tls, elsewhere.port), (Tls::Offered(_), 587)));
+        assert!(Server::from_uri("smtp://mail.example?tls=none", true).is_err());
+    }
+}

@@ -217,23 +217,33 @@ impl Order {
 
     /// The event of the last timeline entry.
     fn last_event(&self) -> PendingEvent {
-        let entry = self.timeline.last().expect("an order's timeline starts with PENDING");
+        self.event_of(self.timeline.last().expect("an order's timeline starts with PENDING"))
+    }
+
+    /// The event that announces the timeline entry of this sequence: the same whenever it is asked for.
+    pub fn event(&self, sequence: i64) -> Option<PendingEvent> {
+        let entry = self.timeline.iter().find(|entry| i64::from(entry.sequence) == sequence)?;
+        Some(self.event_of(entry))
+    }
+
+    fn event_of(&self, entry: &TimelineEntry) -> PendingEvent {
+        let rejected = entry.status == OrderStatus::Rejected;
         let body = OrderChanged {
             order_id: self.id,
             number: self.number.clone(),
             customer_id: self.customer_id,
-            status: self.status,
+            status: entry.status,
             sequence: i64::from(entry.sequence),
             note: entry.note.clone(),
             lines: self.lines.clone(),
             total: self.total,
-            shortages: self.shortages.clone(),
-            unavailable: self.unavailable.clone(),
+            shortages: if rejected { self.shortages.clone() } else { Vec::new() },
+            unavailable: if rejected { self.unavailable.clone() } else { Vec::new() },
         };
         PendingEvent::new(
             Topic::OrderEvents,
             source::ORDERS,
-            self.status.event_type(),
+            entry.status.event_type(),
             self.id.to_string(),
             i64::from(entry.sequence),
             entry.at,
@@ -262,19 +272,26 @@ impl Verdict {
     }
 }
 
-/// An order's number: the day it was placed and eight digits of its id's random half, without look-alikes.
+/// The hundredths of a second of a day have 24 bits; what is left of the number's 40 bits is random.
+const RANDOM_BITS: u32 = 16;
+
+/// An order's number: the day it was placed and eight digits, without look-alikes, which grow with the time of the day
+/// (UTC, in hundredths of a second) and end in random ones. New numbers land at the end of an index.
 pub fn order_number(at: Timestamp, random: u64) -> String {
     const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
     let day = at.to_string();
+    let hundredths = (at.0.rem_euclid(DAY_MS) / 10).unsigned_abs();
+    let digits = (hundredths << RANDOM_BITS) | (random & ((1 << RANDOM_BITS) - 1));
     let mut number = String::with_capacity(16);
     number.push_str(&day[2..4]);
     number.push_str(&day[5..7]);
     number.push_str(&day[8..10]);
-    for position in 0..8 {
-        if position % 4 == 0 {
+    for position in (0..8).rev() {
+        if position % 4 == 3 {
             number.push('-');
         }
-        number.push(DIGITS[((random >> (5 * position)) & 31) as usize] as char);
+        number.push(DIGITS[((digits >> (5 * position)) & 31) as usize] as char);
     }
     number
 }
@@ -354,7 +371,26 @@ mod tests {
 
     #[test]
     fn a_number_names_the_day_and_has_no_look_alikes() {
-        let number = order_number("2026-11-23T10:00:00Z".parse().unwrap(), u64::MAX);
-        assert_eq!(number, "261123-ZZZZ-ZZZZ");
+        let numbered = |time: &str, random| order_number(time.parse().unwrap(), random);
+        assert_eq!(numbered("2026-11-23T00:00:00Z", 0), "261123-0000-0000");
+        assert_eq!(numbered("2026-11-23T23:59:59.999Z", u64::MAX), "261123-GFAZ-ZZZZ");
+    }
+
+    #[test]
+    fn numbers_grow_with_time() {
+        let day = "2026-11-23T00:00:00Z".parse::<Timestamp>().unwrap();
+        let numbers: Vec<String> = (0..100_u64)
+            .map(|n| order_number(day.plus_millis(n as i64 * 863_999), n.wrapping_mul(u64::MAX / 7)))
+            .collect();
+        assert!(numbers.is_sorted());
+    }
+
+    #[test]
+    fn every_entry_of_a_timeline_has_the_event_that_announced_it() {
+        let (mut order, placed) = new_order(1, 1).place(Timestamp(1)).unwrap();
+        let shortage = Shortage { product_id: order.lines[0].product_id, requested: 1, available: 0 };
+        let verdict = Verdict::Rejected { shortages: vec![shortage], unavailable: Vec::new() };
+        let rejected = order.apply_verdict(&verdict, Timestamp(2)).unwrap();
+        assert_eq!((order.event(1), order.event(2), order.event(3)), (Some(placed), Some(rejected), None));
     }
 }

@@ -144,7 +144,8 @@ fn rows_of_tables(app: &TestApp) -> BTreeMap<String, i64> {
         let connection = connection.unwrap();
         let mut names = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").unwrap();
         let names: Vec<String> = names.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
-        for name in names.into_iter().filter(|name| name != "pending_events" && !name.starts_with("sqlite_")) {
+        let passing = ["pending_events", "unpublished"];
+        for name in names.into_iter().filter(|name| !passing.contains(&name.as_str()) && !name.starts_with("sqlite_")) {
             let count = connection.query_row(&format!("SELECT count(*) FROM {name}"), [], |row| row.get(0)).unwrap();
             counts.insert(format!("{file} {name}"), count);
         }

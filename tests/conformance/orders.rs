@@ -11,7 +11,7 @@ use souk::store::StoreError;
 use souk::store::consumption::{Consumed, Consumption};
 use souk::store::orders::{AdvanceOrder, InsertOrder, OrderAdvance, OrderStore};
 
-use crate::harness::{Under, at, id, numbered_order, order, order_at, step};
+use crate::harness::{Under, at, event, id, numbered_order, order, order_at, soon, step};
 
 type Orders = Under<dyn OrderStore>;
 
@@ -19,6 +19,7 @@ conformance!(orders:
     a_saved_order_is_found_as_it_was,
     unknown_orders_are_absent,
     an_order_is_saved_with_its_event,
+    events_wait_in_sequence_and_say_what_they_said,
     a_known_key_is_answered_with_its_order,
     a_key_repeated_in_one_batch_is_a_replay,
     one_key_may_serve_two_customers,
@@ -83,6 +84,48 @@ async fn an_order_is_saved_with_its_event(orders: Orders) {
     assert!(orders.port.insert_orders(vec![(lost.clone(), broken)]).await.is_err());
     assert_eq!(orders.port.orders(&[lost.id]).await.unwrap(), []);
     assert_eq!(orders.port.list_orders(&OrderFilter::default(), &PageRequest::first(9)).await.unwrap().total, 1);
+}
+
+async fn events_wait_in_sequence_and_say_what_they_said(orders: Orders) {
+    let mut committed = orders.outbox.committed();
+    let (first, event) = order(id(), "k");
+    insert(&orders, (first.clone(), event)).await;
+    let (second, mut event) = order(id(), "k");
+    event.headers = vec![("traceparent".into(), "00-ab-cd-01".into())];
+    insert(&orders, (second.clone(), event)).await;
+    let shortage = Shortage { product_id: second.lines[0].product_id, requested: 2, available: 1 };
+    let rejected = Verdict::Rejected { shortages: vec![shortage], unavailable: Vec::new() };
+    let verdicts = vec![(first.id, Verdict::Reserved), (second.id, rejected)];
+    orders.port.apply_verdicts(verdicts, Consumption::default(), at(2)).await.unwrap();
+    let cancel = OrderAdvance { note: Some("too late".into()), ..to(first.id, OrderStatus::Cancelled) };
+    orders.port.advance_order(cancel, at(3)).await.unwrap();
+    let mut letters = step("g", 0, 1);
+    letters.dead_letters = vec![event_of_nobody()];
+    orders.progress.consume(letters).await.unwrap();
+    let mut emitted = Vec::new();
+    while emitted.len() < 6 {
+        emitted.extend(soon("a commit", committed.recv()).await.unwrap());
+    }
+    let in_sequence = |mut events: Vec<PendingEvent>| {
+        events.sort_by_key(|event| (event.aggregate.clone(), event.sequence));
+        events
+    };
+    let emitted = in_sequence(emitted);
+    assert_eq!(in_sequence(orders.pending().await), emitted);
+    let of_first: Vec<i64> =
+        orders.pending().await.iter().filter(|e| e.aggregate == first.id.to_string()).map(|e| e.sequence).collect();
+    assert_eq!(of_first, [1, 2, 3]);
+    assert_eq!(orders.outbox.pending(at(2), 9).await.unwrap().len(), 3, "what is younger waits");
+    let ids = emitted.iter().map(|event| (event.aggregate.clone(), event.sequence));
+    let kept = (second.id.to_string(), 2);
+    orders.outbox.clear(ids.filter(|id| *id != kept).collect()).await.unwrap();
+    let left: Vec<_> = orders.pending().await.into_iter().map(|event| (event.aggregate, event.sequence)).collect();
+    assert_eq!(left, [kept]);
+}
+
+/// A dead letter, which is no order's.
+fn event_of_nobody() -> PendingEvent {
+    event("letter", 1, at(1))
 }
 
 async fn a_known_key_is_answered_with_its_order(orders: Orders) {

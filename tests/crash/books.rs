@@ -46,6 +46,10 @@ pub fn unrest(dir: &Path) -> Option<String> {
             return Some(format!("{pending} pending events in {file}"));
         }
     }
+    let unpublished = number(&open(dir, "orders.db"), "SELECT count(*) FROM unpublished");
+    if unpublished > 0 {
+        return Some(format!("{unpublished} unpublished events of orders"));
+    }
     for (file, group, topic) in CONSUMERS {
         let ends: Vec<(i64, i64)> = rows(
             &open(dir, "events.db"),
@@ -174,7 +178,7 @@ pub fn check_books(dir: &Path, opening: impl Fn(&ProductId) -> i64) -> String {
         let before = last.insert(key, sequence).unwrap_or(0);
         assert_eq!(sequence, before + 1, "{id} came out of order");
     }
-    let changes = number(&open(dir, "orders.db"), "SELECT count(*) FROM changes");
+    let changes = number(&open(dir, "orders.db"), "SELECT count(*) FROM customer_changes");
     assert_eq!(changes as usize, expected.len(), "one change number for each timeline entry");
 
     // One decision for each order; stock is what it says.

@@ -1,13 +1,14 @@
 //! The order writer: one commit for whatever has queued while the previous one was in flight.
 //!
-//! Natural batching: no timer, so an order that comes alone is written at once and a burst shares its commits. A
-//! restart forgets what waits; its askers are told that they were interrupted and write their orders again, which the
-//! store puts behind whatever of the first attempt it has still in its queue.
+//! Natural batching: an order that comes alone is written at once and a burst shares its commits. Only a writer that
+//! is busy keeps its commits a few milliseconds apart, so that each carries more orders. A restart forgets what waits;
+//! its askers are told that they were interrupted and write their orders again, which the store puts behind whatever
+//! of the first attempt it has still in its queue.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture, Supervised, WrapFuture};
 use tokio::sync::oneshot;
@@ -35,6 +36,10 @@ pub struct WriteOrder {
     pub event: PendingEvent,
 }
 
+/// Orders of a commit from which on the writer counts as busy, and how far apart the commits of a busy one start.
+const BUSY_FROM: usize = 8;
+const BUSY_INTERVAL: Duration = Duration::from_millis(4);
+
 type Answer = oneshot::Sender<Result<InsertOrder, WriteError>>;
 
 #[derive(Default)]
@@ -44,7 +49,7 @@ struct Queue {
 }
 
 /// Told of each commit: how many orders it had and how long it took.
-pub type CommitObserver = Arc<dyn Fn(usize, std::time::Duration) + Send + Sync>;
+pub type CommitObserver = Arc<dyn Fn(usize, Duration) + Send + Sync>;
 
 pub struct OrderWriter {
     store: Arc<dyn OrderStore>,
@@ -113,6 +118,9 @@ async fn write_what_waits(
             Err(error) => answers.into_iter().for_each(|answer| {
                 let _ = answer.send(Err(error.clone().into()));
             }),
+        }
+        if count >= BUSY_FROM {
+            tokio::time::sleep(BUSY_INTERVAL.saturating_sub(began.elapsed())).await;
         }
     }
 }

@@ -161,6 +161,9 @@ pub struct ConsumerSettings {
     pub retry: Backoff,
     /// While the store or the log is away.
     pub wait: Backoff,
+    /// A group that is busy starts its batches this far apart: each then carries more, and all of them together cost
+    /// fewer commits. One that is not busy reads at once.
+    pub linger: Duration,
     /// Skipped records alone move the stored offset only after this long: they mostly travel with the next effect.
     pub flush_after: Duration,
     pub clock: fn() -> Timestamp,
@@ -174,6 +177,7 @@ impl ConsumerSettings {
             max_attempts: 5,
             retry: Backoff::new(Duration::from_secs(1), Duration::from_secs(600)),
             wait: Backoff::new(Duration::from_millis(50), Duration::from_secs(5)),
+            linger: Duration::from_millis(10),
             flush_after: Duration::from_secs(1),
             clock: now,
         }

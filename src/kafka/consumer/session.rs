@@ -24,6 +24,9 @@ use crate::store::consumption::{OffsetMove, ParkedEvent};
 /// bisection.
 const SEARCH_WIDTH: usize = 32;
 
+/// Events of a batch from which on the group counts as busy.
+const BUSY_FROM: usize = 8;
+
 /// How far the group is in one partition.
 #[derive(Clone, Copy)]
 struct Position {
@@ -64,6 +67,8 @@ pub(super) struct Session<'a> {
     losses: u32,
     /// When the first of the skipped records was skipped that the stored offset does not show yet.
     skipping_since: Option<Instant>,
+    /// Of a busy group: when it reads again.
+    read_again_at: Option<Instant>,
     worked: bool,
 }
 
@@ -71,7 +76,16 @@ impl<'a> Session<'a> {
     pub(super) async fn open(group: &'a ConsumerGroup) -> Result<Self, LogError> {
         let reader = group.log.consumer(&group.group, &group.topics).await?;
         let (positions, parking) = (BTreeMap::new(), Parking::default());
-        Ok(Self { group, reader, positions, parking, losses: 0, skipping_since: None, worked: false })
+        Ok(Self {
+            group,
+            reader,
+            positions,
+            parking,
+            losses: 0,
+            skipping_since: None,
+            read_again_at: None,
+            worked: false,
+        })
     }
 
     /// Whether anything was committed: an outage that follows is a new one.
@@ -102,7 +116,7 @@ impl<'a> Session<'a> {
                     self.save_skipped(stop).await?;
                     None
                 }
-                delivery = self.reader.next(max) => Some(delivery?),
+                delivery = read(&mut *self.reader, max, self.read_again_at) => Some(delivery?),
                 () = sleep(until_due.unwrap_or_default()), if until_due.is_some() => None,
             };
             if let Some(delivery) = delivery {
@@ -115,7 +129,11 @@ impl<'a> Session<'a> {
 
     async fn take(&mut self, delivery: Delivery, stop: &mut watch::Receiver<bool>) -> Result<(), LogError> {
         match delivery {
-            Delivery::Records(records) => self.work(Work::Fresh(records), stop).await,
+            Delivery::Records(records) => {
+                let busy = records.len() >= BUSY_FROM;
+                self.read_again_at = busy.then(|| Instant::now() + self.group.settings.linger);
+                self.work(Work::Fresh(records), stop).await
+            }
             Delivery::Assigned(partitions) => {
                 for at in partitions {
                     self.positions.insert(at, Position { stored: 0, reached: 0 });
@@ -429,4 +447,12 @@ async fn submit(group: &ConsumerGroup, batch: &Batch) -> Result<BatchOutcome, Ha
         return Ok(group.store.consume(batch.consumption.clone()).await?.into());
     }
     group.handler.handle(&batch.events, batch.consumption.clone()).await
+}
+
+/// The next delivery, not before `from`. Dropping the future loses nothing.
+async fn read(reader: &mut dyn GroupConsumer, max: usize, from: Option<Instant>) -> Result<Delivery, LogError> {
+    if let Some(from) = from {
+        sleep_until(from).await;
+    }
+    reader.next(max).await
 }

@@ -139,6 +139,15 @@ impl Database {
         answer.await.map_err(|_| closed(Closed))?
     }
 
+    /// Runs a job that a crash may take back: it joins the next commit, or is written without waiting for the disk.
+    pub(super) async fn ride_along<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&mut Write<'_>) -> Result<T, Failure> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.enqueue(true, work).await
+    }
+
     async fn enqueue<T, F>(&self, rider: bool, work: F) -> Result<T, StoreError>
     where
         F: FnOnce(&mut Write<'_>) -> Result<T, Failure> + Send + 'static,
@@ -172,7 +181,7 @@ impl Database {
     }
 
     pub(super) async fn clear(&self, published: Vec<PendingEventId>) -> Result<(), StoreError> {
-        self.enqueue(true, move |write| outbox::delete(write.sql(), &published)).await
+        self.ride_along(move |write| outbox::delete(write.sql(), &published)).await
     }
 
     pub(super) async fn check(&self) -> Result<(), StoreError> {

@@ -13,6 +13,7 @@ mod lock;
 mod mail_requests;
 mod migrations;
 mod operations;
+mod order_outbox;
 mod orders;
 mod outbox;
 mod products;
@@ -76,7 +77,7 @@ pub fn migrate(data_dir: &Path) -> Result<Vec<Migrated>, OpenError> {
     Ok(stores.migrated)
 }
 
-/// What every store has besides its own port: it opens and closes a file, consumes events and has some pending.
+/// What every store has besides its own port: it opens and closes a file and consumes events.
 macro_rules! store_over_database {
     ($store:ident, $domain:literal, $migrations:expr) => {
         impl $store {
@@ -126,7 +127,13 @@ macro_rules! store_over_database {
                 self.database.consume(consumption, |_| Ok(())).await
             }
         }
+    };
+}
+use store_over_database;
 
+/// The outbox of a store whose events all wait in `pending_events`.
+macro_rules! outbox_over_database {
+    ($store:ident) => {
         #[async_trait::async_trait]
         impl crate::store::outbox::Outbox for $store {
             fn domain(&self) -> &'static str {
@@ -162,4 +169,4 @@ macro_rules! store_over_database {
         }
     };
 }
-use store_over_database;
+use outbox_over_database;

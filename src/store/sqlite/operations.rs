@@ -60,6 +60,7 @@ pub struct SqliteOperationsStore {
 }
 
 super::store_over_database!(SqliteOperationsStore, "operations", MIGRATIONS);
+super::outbox_over_database!(SqliteOperationsStore);
 
 #[async_trait]
 impl OperationsStore for SqliteOperationsStore {

@@ -1,16 +1,16 @@
-//! The orders file: `orders` by insertion position, and `changes`, one row for each timeline entry.
+//! The orders file: `orders` by insertion position, and `customer_changes`, one row for each timeline entry.
 //!
-//! A change's row number comes from the one writer of the file, so it is the cursor of a customer's stream: entries are
-//! numbered in the order in which they became visible.
+//! A change's number comes from the one writer of the file, so it is the cursor of a customer's stream: entries are
+//! numbered in the order in which they became visible. An order's first change also places it in its customer's list.
 
 use async_trait::async_trait;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+use rusqlite::{Connection, Row, params_from_iter};
 
 use super::database::{Database, Write};
 use super::failure::{Failure, broken};
 use super::migrations::Migration;
-use super::{consumption, cursor, outbox};
+use super::{consumption, cursor, order_outbox, outbox};
 use crate::domain::events::PendingEvent;
 use crate::domain::ids::{OrderId, ProductId, UserId};
 use crate::domain::inventory::Shortage;
@@ -22,12 +22,13 @@ use crate::store::StoreError;
 use crate::store::consumption::{Consumed, Consumption};
 use crate::store::orders::{AdvanceOrder, InsertOrder, OrderAdvance, OrderChangeEntry, OrderStore};
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    name: "orders",
-    sql: &[
-        outbox::SCHEMA,
-        consumption::SCHEMA,
-        "
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "orders",
+        sql: &[
+            outbox::SCHEMA,
+            consumption::SCHEMA,
+            "
         CREATE TABLE orders (
             position INTEGER PRIMARY KEY,
             id BLOB NOT NULL UNIQUE,
@@ -58,8 +59,31 @@ const MIGRATIONS: &[Migration] = &[Migration {
             sequence INTEGER NOT NULL
         ) STRICT;
         CREATE INDEX changes_by_customer ON changes (customer_id);",
-    ],
-}];
+        ],
+    },
+    Migration {
+        // What an order costs is above all the pages that its commit writes: each index by customer is one of its own.
+        name: "changes by customer",
+        sql: &[
+            order_outbox::SCHEMA,
+            "
+        CREATE TABLE customer_changes (
+            customer_id BLOB NOT NULL,
+            change INTEGER NOT NULL,
+            position INTEGER NOT NULL,
+            sequence INTEGER NOT NULL,
+            PRIMARY KEY (customer_id, change)
+        ) STRICT, WITHOUT ROWID;
+        INSERT INTO customer_changes (customer_id, change, position, sequence)
+            SELECT customer_id, change, position, sequence FROM changes ORDER BY customer_id, change;
+        -- One row.
+        CREATE TABLE last_change (number INTEGER NOT NULL) STRICT;
+        INSERT INTO last_change (number) SELECT COALESCE(MAX(change), 0) FROM changes;
+        DROP TABLE changes;
+        DROP INDEX orders_by_customer;",
+        ],
+    },
+];
 
 /// The columns that [`decode`] reads.
 macro_rules! columns {
@@ -71,7 +95,7 @@ macro_rules! columns {
 
 /// Orders in their SQLite file.
 pub struct SqliteOrderStore {
-    database: Database,
+    pub(super) database: Database,
 }
 
 super::store_over_database!(SqliteOrderStore, "orders", MIGRATIONS);
@@ -204,14 +228,19 @@ fn save_change(write: &mut Write<'_>, position: i64, order: &Order, event: Pendi
 }
 
 fn record_change(write: &mut Write<'_>, position: i64, order: &Order, event: PendingEvent) -> Result<(), Failure> {
-    write
-        .sql()
-        .prepare_cached("INSERT INTO changes (customer_id, position, sequence) VALUES (?1, ?2, ?3)")?
-        .execute((order.customer_id.as_bytes(), position, order.version()))?;
-    write.emit(event)
+    let connection = write.sql();
+    let change: i64 = connection
+        .prepare_cached("UPDATE last_change SET number = number + 1 RETURNING number")?
+        .query_row((), |row| row.get(0))?;
+    connection
+        .prepare_cached(
+            "INSERT INTO customer_changes (customer_id, change, position, sequence) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute((order.customer_id.as_bytes(), change, position, order.version()))?;
+    order_outbox::announce(write, order, event)
 }
 
-fn by_id(connection: &Connection, id: OrderId) -> Result<Option<(i64, Order)>, Failure> {
+pub(super) fn by_id(connection: &Connection, id: OrderId) -> Result<Option<(i64, Order)>, Failure> {
     let mut statement = connection.prepare_cached(concat!("SELECT ", columns!(), " FROM orders o WHERE o.id = ?1"))?;
     let mut rows = statement.query([id.as_bytes()])?;
     rows.next()?.map(decode).transpose()
@@ -228,18 +257,18 @@ fn by_key(connection: &Connection, customer: UserId, key: &str) -> Result<Option
 }
 
 fn list(connection: &Connection, filter: &OrderFilter, page: &PageRequest) -> Result<Page<Order>, Failure> {
-    let (mut conditions, mut values) = conditions(filter);
-    let counted = format!("SELECT COUNT(*) FROM orders o WHERE {conditions}");
+    let Conditions { from, mut sql, mut values, sorted_by } = conditions(filter);
+    let counted = format!("SELECT COUNT(*) FROM {from} WHERE {sql}");
     let total =
         connection.prepare_cached(&counted)?.query_row(params_from_iter(&values), |row| row.get::<_, i64>(0))?;
     if let Some(after) = &page.after {
-        conditions.push_str(" AND o.position < ?");
+        sql.push_str(" AND o.position < ?");
         values.push(Value::Integer(cursor::decode(after)?));
     }
     values.push(Value::Integer(i64::from(page.first) + 1));
     let columns = columns!();
-    let sql = format!("SELECT {columns} FROM orders o WHERE {conditions} ORDER BY o.position DESC LIMIT ?");
-    let mut statement = connection.prepare_cached(&sql)?;
+    let listed = format!("SELECT {columns} FROM {from} WHERE {sql} ORDER BY {sorted_by} DESC LIMIT ?");
+    let mut statement = connection.prepare_cached(&listed)?;
     let mut rows = statement.query(params_from_iter(&values))?;
     let mut entries = Vec::new();
     while let Some(row) = rows.next()? {
@@ -249,10 +278,20 @@ fn list(connection: &Connection, filter: &OrderFilter, page: &PageRequest) -> Re
     Ok(cursor::page(entries, page, total))
 }
 
+/// A filter in SQL.
+struct Conditions {
+    from: &'static str,
+    sql: String,
+    values: Vec<Value>,
+    /// Newest first is descending by this. Positions and first changes grow together.
+    sorted_by: &'static str,
+}
+
 /// The filter in SQL. A plus sign keeps the planner from an index that a narrower one makes needless.
-fn conditions(filter: &OrderFilter) -> (String, Vec<Value>) {
+fn conditions(filter: &OrderFilter) -> Conditions {
     let mut sql = String::from("TRUE");
     let mut values = Vec::new();
+    let (mut from, mut sorted_by) = ("orders o", "o.position");
     let narrow = filter.customer_id.is_some() || filter.number.is_some();
     let plus = if narrow { "+" } else { "" };
     if let Some(number) = &filter.number {
@@ -260,7 +299,13 @@ fn conditions(filter: &OrderFilter) -> (String, Vec<Value>) {
         values.push(Value::Text(number.clone()));
     }
     if let Some(customer) = filter.customer_id {
-        sql.push_str(if filter.number.is_some() { " AND +o.customer_id = ?" } else { " AND o.customer_id = ?" });
+        if filter.number.is_some() {
+            sql.push_str(" AND o.customer_id = ?");
+        } else {
+            // CROSS JOIN keeps this order: the customer's changes lead to the orders.
+            (from, sorted_by) = ("customer_changes c CROSS JOIN orders o ON o.position = c.position", "c.change");
+            sql.push_str(" AND c.customer_id = ? AND c.sequence = 1");
+        }
         values.push(Value::Blob(customer.as_bytes().to_vec()));
     }
     if let Some(statuses) = &filter.statuses {
@@ -277,16 +322,11 @@ fn conditions(filter: &OrderFilter) -> (String, Vec<Value>) {
             values.push(Value::Integer(at.0));
         }
     }
-    (sql, values)
+    Conditions { from, sql, values, sorted_by }
 }
 
 fn last_change(connection: &Connection) -> Result<i64, Failure> {
-    Ok(connection
-        .prepare_cached("SELECT MAX(change) FROM changes")?
-        .query_row((), |row| row.get::<_, Option<i64>>(0))
-        .optional()?
-        .flatten()
-        .unwrap_or(0))
+    Ok(connection.prepare_cached("SELECT number FROM last_change")?.query_row((), |row| row.get(0))?)
 }
 
 fn changes_after(
@@ -298,7 +338,7 @@ fn changes_after(
     let mut statement = connection.prepare_cached(concat!(
         "SELECT ",
         columns!(),
-        ", c.change, c.sequence FROM changes c JOIN orders o ON o.position = c.position
+        ", c.change, c.sequence FROM customer_changes c CROSS JOIN orders o ON o.position = c.position
          WHERE c.customer_id = ?1 AND c.change > ?2 ORDER BY c.change LIMIT ?3"
     ))?;
     let mut rows = statement.query((customer.as_bytes(), after, limit))?;

@@ -90,6 +90,7 @@ pub struct SqliteProductStore {
 }
 
 super::store_over_database!(SqliteProductStore, "products", MIGRATIONS);
+super::outbox_over_database!(SqliteProductStore);
 
 #[async_trait]
 impl ProductStore for SqliteProductStore {

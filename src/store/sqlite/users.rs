@@ -109,6 +109,7 @@ pub struct SqliteUserStore {
 }
 
 super::store_over_database!(SqliteUserStore, "users", MIGRATIONS);
+super::outbox_over_database!(SqliteUserStore);
 
 #[async_trait]
 impl UserStore for SqliteUserStore {

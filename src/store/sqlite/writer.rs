@@ -40,8 +40,13 @@ impl<'c> Write<'c> {
     /// Saves an event with the job's state; it is published after the commit.
     pub(super) fn emit(&mut self, event: PendingEvent) -> Result<(), Failure> {
         outbox::insert(self.connection, &event)?;
-        self.events.push(event);
+        self.publish(event);
         Ok(())
+    }
+
+    /// Publishes an event after the commit. That it is pending the job has saved in a form of its own.
+    pub(super) fn publish(&mut self, event: PendingEvent) {
+        self.events.push(event);
     }
 
     /// Takes back everything that this job wrote; its result is answered all the same.

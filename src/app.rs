@@ -85,7 +85,7 @@ pub struct Core {
     tree: Arc<SupervisionTree>,
     readings: Arc<readings::Readings>,
     background: tree::Background,
-    close_files: Box<dyn Fn() + Send + Sync>,
+    close_files: Box<dyn FnOnce() + Send>,
     /// Held until the process ends: one server a data folder.
     _lock: stores::DataDirGuard,
 }
@@ -109,6 +109,21 @@ fn gateway_share(deadline: Duration) -> Duration {
     deadline.saturating_sub(AFTER_GATEWAY.max(deadline * 3 / 10)).max(deadline / 2)
 }
 
+/// The files have at least this long to close.
+const SHORTEST_CLOSE: Duration = Duration::from_millis(500);
+
+/// Closes the files beside the runtime: a disk that hangs must not hold up the end of the process. What a file had not
+/// folded in by then is in its WAL, and the next start goes on with it.
+async fn close_within(close: Box<dyn FnOnce() + Send>, deadline: Duration) -> bool {
+    let (done, closed) = tokio::sync::oneshot::channel();
+    let closing = std::thread::Builder::new().name("souk-close".into()).spawn(move || {
+        close();
+        // Nobody waits any more when the deadline has passed.
+        let _ = done.send(());
+    });
+    closing.is_ok() && matches!(tokio::time::timeout(deadline, closed).await, Ok(Ok(())))
+}
+
 impl Core {
     /// Opens the files and starts the actors. `sessions_changed` is told of every session that ended.
     pub async fn start(config: &Config, sessions_changed: tree::SessionsChanged) -> Result<Self, AppError> {
@@ -123,8 +138,8 @@ impl Core {
         let left = || deadline.saturating_sub(began.elapsed());
         let finished = self.background.finish(deadline * 3 / 4).await;
         let drained = self.tree.shutdown(left().max(Duration::from_millis(100))).await;
-        (self.close_files)();
-        finished && drained
+        let closed = close_within(self.close_files, left().max(SHORTEST_CLOSE)).await;
+        finished && drained && closed
     }
 }
 

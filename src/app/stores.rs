@@ -44,7 +44,7 @@ pub struct DataDirGuard(#[expect(dead_code, reason = "held, never read")] DataDi
 pub(super) struct Opened {
     pub stores: Stores,
     pub log: Arc<dyn EventLog>,
-    pub close_files: Box<dyn Fn() + Send + Sync>,
+    pub close_files: Box<dyn FnOnce() + Send>,
 }
 
 impl From<OpenError> for AppError {

@@ -38,7 +38,7 @@ pub struct WriteOrder {
 
 /// Orders of a commit from which on the writer counts as busy, and how far apart the commits of a busy one start.
 const BUSY_FROM: usize = 8;
-const BUSY_INTERVAL: Duration = Duration::from_millis(4);
+const BUSY_INTERVAL: Duration = Duration::from_millis(6);
 
 type Answer = oneshot::Sender<Result<InsertOrder, WriteError>>;
 

@@ -177,7 +177,7 @@ impl ConsumerSettings {
             max_attempts: 5,
             retry: Backoff::new(Duration::from_secs(1), Duration::from_secs(600)),
             wait: Backoff::new(Duration::from_millis(50), Duration::from_secs(5)),
-            linger: Duration::from_millis(10),
+            linger: Duration::from_millis(20),
             flush_after: Duration::from_secs(1),
             clock: now,
         }

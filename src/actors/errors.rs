@@ -29,6 +29,9 @@ pub enum DomainError {
     EmailTaken,
     #[error("the e-mail address or the password is wrong")]
     InvalidCredentials,
+    /// Of an account that is known: the one who asks is signed in.
+    #[error("the password is wrong")]
+    WrongPassword,
     #[error("the token is not valid")]
     TokenInvalid,
     #[error("{0}")]

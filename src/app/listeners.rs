@@ -17,6 +17,7 @@ use crate::gateway::auth::Auth;
 use crate::gateway::context::{ActorStateView, ActorStatusView, Shop, SupervisionView};
 use crate::gateway::document_limits::DocumentLimits;
 use crate::gateway::errors::finish_response;
+use crate::gateway::mail_pages::UserActorMailActions;
 use crate::gateway::rate_limits::{RateLimitSettings, RateLimits};
 use crate::gateway::schema::{SchemaLimits, build_schema, sdl, with_loaders};
 use crate::gateway::server::PublicServer;
@@ -152,7 +153,9 @@ pub(super) fn start_public(
         .preparing_with(Arc::new(|request, _| with_loaders(request)))
         .finishing_with(Arc::new(finish_response))
         .typed_by(&sdl());
-    PublicServer::start(gateway.listen, Arc::new(service), core.metrics.registry()).map_err(AppError::usage)
+    let mail_actions = Arc::new(UserActorMailActions { users: core.users.clone(), deadline: core.ask_deadline });
+    PublicServer::start(gateway.listen, Arc::new(service), mail_actions, core.metrics.registry())
+        .map_err(AppError::usage)
 }
 
 fn rate_limits(config: &Config) -> RateLimits {
@@ -164,6 +167,7 @@ fn rate_limits(config: &Config) -> RateLimits {
         sign_in_per_account_per_minute: count(limits.sign_in_per_account_per_minute),
         sign_in_per_address_per_minute: count(limits.sign_in_per_address_per_minute),
         sign_up_per_address_per_minute: count(limits.sign_up_per_address_per_minute),
+        reset_per_account_per_hour: count(limits.reset_per_account_per_hour),
     })
 }
 

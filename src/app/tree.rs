@@ -119,16 +119,7 @@ pub(super) async fn start(
     let metrics = Metrics::new();
     let live = LiveHub::default();
 
-    let user_tools = Arc::new(UserTools {
-        store: Arc::clone(&stores.users),
-        tokens: tokens.clone(),
-        mail_tokens: mail_tokens(config, stores.users.as_ref()).await?,
-        hasher: hasher.clone(),
-        refresh_token_days: config.auth.refresh_token_days,
-        sessions_changed,
-    });
     let mailbox = mailbox_limits(&config.supervision);
-    let users_spec = ActorSpec::new("users", move || Ok(UserActor::new(Arc::clone(&user_tools)))).mailbox(mailbox);
 
     let product_store = Arc::clone(&stores.products);
     let products_spec =
@@ -149,6 +140,17 @@ pub(super) async fn start(
     let operations_store = Arc::clone(&stores.operations);
     let operations_spec =
         ActorSpec::new("operations", move || Ok(OperationsActor::new(Arc::clone(&operations_store)))).mailbox(mailbox);
+    let user_tools = Arc::new(UserTools {
+        store: Arc::clone(&stores.users),
+        tokens: tokens.clone(),
+        mail_tokens: mail_tokens(config, stores.users.as_ref()).await?,
+        hasher: hasher.clone(),
+        refresh_token_days: config.auth.refresh_token_days,
+        orders: orders_spec.address(),
+        ask_deadline,
+        sessions_changed,
+    });
+    let users_spec = ActorSpec::new("users", move || Ok(UserActor::new(Arc::clone(&user_tools)))).mailbox(mailbox);
 
     let (users, products, orders) = (users_spec.address(), products_spec.address(), orders_spec.address());
     let operations = operations_spec.address();

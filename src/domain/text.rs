@@ -65,6 +65,11 @@ impl Email {
         if local_ok && domain_ok { Ok(Self(text.to_owned())) } else { invalid() }
     }
 
+    /// Of an account that was deleted: no mail server can have it.
+    pub fn erased() -> Self {
+        Self("deleted@account.invalid".to_owned())
+    }
+
     /// As it was given: this is where mail is sent to.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -93,6 +98,7 @@ mod tests {
             assert!(Email::parse(text).is_ok(), "{text}");
         }
         assert_eq!(Email::parse("A@B.co").unwrap().key(), Email::parse("a@b.CO").unwrap().key());
+        assert!(Email::parse(Email::erased().as_str()).is_ok());
     }
 
     #[test]

@@ -124,7 +124,28 @@ pub struct User {
     pub erased_at: Option<Timestamp>,
 }
 
+/// What a deleted account is called.
+pub const ERASED_NAME: &str = "Deleted account";
+
 impl User {
+    /// Under what an account is unique and found at sign-in: its address, or of a deleted one its id, which has the form
+    /// of no address.
+    pub fn sign_in_key(&self) -> String {
+        if self.erased_at.is_some() { self.id.to_string() } else { self.email.key() }
+    }
+
+    /// Leaves of the account what its orders hang on; every token of it is void.
+    pub fn erase(&mut self, at: Timestamp) {
+        self.email = Email::erased();
+        self.name = ERASED_NAME.to_owned();
+        self.role = Role::Customer;
+        self.email_verified = false;
+        self.preferences = Preferences { order_updates: false, promotions: false, recommendations: false };
+        self.token_epoch += 1;
+        self.updated_at = at;
+        self.erased_at = Some(at);
+    }
+
     /// The event that this user changed; counts it.
     pub fn event(&mut self, event_type: &'static str, at: Timestamp) -> PendingEvent {
         self.event_about(None, event_type, at)
@@ -190,6 +211,13 @@ pub struct Session {
     pub revoked_at: Option<Timestamp>,
 }
 
+impl Session {
+    /// Neither revoked nor expired.
+    pub fn is_alive(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && now < self.expires_at
+    }
+}
+
 /// One refresh token of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefreshToken {
@@ -219,7 +247,7 @@ pub enum RefreshVerdict {
 
 /// Judges a token that the store knows. `successor_used` says whether the token it was exchanged for was exchanged too.
 pub fn judge_refresh(token: &RefreshToken, session: &Session, successor_used: bool, now: Timestamp) -> RefreshVerdict {
-    if session.revoked_at.is_some() || session.expires_at <= now {
+    if !session.is_alive(now) {
         return RefreshVerdict::Dead;
     }
     match token.exchanged_at {
@@ -284,6 +312,29 @@ mod tests {
                 assert_eq!(other.is_on(left), other != ended, "{ended:?} {other:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_deleted_account_keeps_no_address_and_is_found_by_none() {
+        let mut user = User {
+            id: session().user_id,
+            email: Email::parse("Ada@Example.com").unwrap(),
+            name: "Ada".into(),
+            role: Role::Admin,
+            email_verified: true,
+            preferences: Preferences::default(),
+            token_epoch: 3,
+            demo: false,
+            created_at: Timestamp(1),
+            updated_at: Timestamp(1),
+            event_sequence: 1,
+            erased_at: None,
+        };
+        assert_eq!(user.sign_in_key(), "ada@example.com");
+        user.erase(Timestamp(9));
+        assert!(Email::parse(&user.sign_in_key()).is_err());
+        assert_eq!((user.role, user.token_epoch, user.erased_at), (Role::Customer, 4, Some(Timestamp(9))));
+        assert!(!format!("{user:?} {}", user.email.as_str()).to_lowercase().contains("ada"));
     }
 
     #[test]

@@ -90,6 +90,8 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
         },
         "Mutation" => match field {
             "signUp" | "signIn" | "tokenRefresh" => Public,
+            "passwordResetRequest" | "passwordReset" | "emailVerify" | "unsubscribe" => Public,
+            "passwordChange" | "emailVerificationResend" | "userUpdate" | "accountExport" | "accountDelete" => User,
             "signOut" | "preferencesUpdate" | "orderPlace" => User,
             "orderCancel" => Owner,
             "productCreate" | "productUpdate" | "productArchive" | "stockAdjust" | "orderShip" | "orderDeliver"
@@ -104,7 +106,8 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
             "supervisionChanged" | "deadLetterAdded" => Staff,
             _ => return None,
         },
-        "User" | "Preferences" | "Session" | "Order" | "OrderLine" | "OrderEvent" | "OrderUpdate" => Owner,
+        "User" | "Preferences" | "Session" | "SignedInSession" | "Order" | "OrderLine" | "OrderEvent"
+        | "OrderUpdate" => Owner,
         "ActorStatus" | "DeadLetter" | "Header" => Staff,
         // Reached only through a field with a rule of its own.
         "Node"
@@ -124,6 +127,10 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
         | "OrderEdge"
         | "SessionPayload"
         | "SignOutPayload"
+        | "PasswordResetRequestPayload"
+        | "UnsubscribePayload"
+        | "AccountExportPayload"
+        | "AccountDeletePayload"
         | "UserPayload"
         | "ProductPayload"
         | "OrderPlacePayload"
@@ -275,7 +282,7 @@ mod tests {
         Viewer::SignedIn {
             user_id: UserId::from_uuid(Uuid::from_u128(id)),
             role,
-            session_id: SessionId::from_uuid(Uuid::nil()),
+            session_id: Some(SessionId::from_uuid(Uuid::nil())),
         }
     }
 

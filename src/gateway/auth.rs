@@ -113,7 +113,7 @@ impl Auth {
         let state = self.sessions.state(token.session_id, max_age).await.map_err(|_| AuthError::Unavailable)?;
         match state {
             Some(state) if !state.ended && state.token_epoch == token.epoch && state.user_id == token.user_id => {
-                Ok(Viewer::SignedIn { user_id: token.user_id, role: state.role, session_id: token.session_id })
+                Ok(Viewer::SignedIn { user_id: token.user_id, role: state.role, session_id: Some(token.session_id) })
             }
             _ => Err(AuthError::BadToken),
         }

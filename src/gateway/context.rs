@@ -75,7 +75,12 @@ pub fn answered<T>(reply: Result<Result<T, DomainError>, AskError>) -> Result<T,
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Viewer {
     Anonymous,
-    SignedIn { user_id: UserId, role: Role, session_id: SessionId },
+    SignedIn {
+        user_id: UserId,
+        role: Role,
+        /// Absent for whom the token of a mail has shown to be the user.
+        session_id: Option<SessionId>,
+    },
 }
 
 /// Request data: where the request came from and how it is called in logs and answers.
@@ -99,6 +104,13 @@ impl Viewer {
         match self {
             Self::Anonymous => None,
             Self::SignedIn { user_id, .. } => Some(user_id),
+        }
+    }
+
+    pub fn session_id(self) -> Option<SessionId> {
+        match self {
+            Self::Anonymous => None,
+            Self::SignedIn { session_id, .. } => session_id,
         }
     }
 

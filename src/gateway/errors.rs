@@ -182,13 +182,13 @@ pub struct Inputs {
     pub within: Option<&'static str>,
     /// The argument that names the object which the mutation is about.
     pub subject: Option<&'static str>,
-    /// The argument behind the message's `note`.
-    pub note: &'static str,
+    /// Names of the message that are others among the arguments.
+    pub renamed: &'static [(&'static str, &'static str)],
 }
 
 impl Inputs {
     /// Arguments that are called as the message's fields are.
-    pub const PLAIN: Self = Self { within: None, subject: None, note: "note" };
+    pub const PLAIN: Self = Self { within: None, subject: None, renamed: &[] };
     /// Everything is in `input`.
     pub const OBJECT: Self = Self { within: Some("input"), ..Self::PLAIN };
 
@@ -196,10 +196,17 @@ impl Inputs {
         Self { subject: Some(subject), ..self }
     }
 
+    pub const fn renaming(self, renamed: &'static [(&'static str, &'static str)]) -> Self {
+        Self { renamed, ..self }
+    }
+
     fn path(&self, field: FieldPath) -> Option<FieldPath> {
         let field = match field.as_slice() {
             [] => return None,
-            [only] if only == "note" => vec![self.note.to_owned()],
+            [only] => match self.renamed.iter().find(|(name, _)| name == only) {
+                Some((_, argument)) => vec![(*argument).to_owned()],
+                None => field,
+            },
             _ => field,
         };
         Some(self.within.map(str::to_owned).into_iter().chain(field).collect())
@@ -233,7 +240,8 @@ fn refusals(inputs: Inputs, error: DomainError) -> Result<Vec<UserError>, Domain
         DomainError::SkuTaken => one(ErrorCode::Duplicate, inputs.named("sku")),
         DomainError::EmailTaken => one(ErrorCode::EmailTaken, inputs.named("email")),
         DomainError::InvalidCredentials => one(ErrorCode::InvalidCredentials, None),
-        DomainError::TokenInvalid => one(ErrorCode::TokenInvalid, inputs.named("refreshToken")),
+        DomainError::WrongPassword => one(ErrorCode::InvalidCredentials, inputs.named("currentPassword")),
+        DomainError::TokenInvalid => one(ErrorCode::TokenInvalid, inputs.named("token")),
         DomainError::WeakPassword(_) => one(ErrorCode::WeakPassword, inputs.named("password")),
         DomainError::InsufficientStock(shortages) => {
             Ok(shortages.iter().map(|short| UserError::shortage(short, "a product", None)).collect())
@@ -313,7 +321,9 @@ mod tests {
         let missing = |field| DomainError::NotFound { what: "it", field: path(field) };
         let illegal = IllegalTransition { from: OrderStatus::Shipped, to: OrderStatus::Cancelled };
         let product_id = ProductId::from_uuid(Uuid::nil());
-        let cancel = Inputs { note: "reason", ..about_id };
+        let cancel = about_id.renaming(&[("note", "reason")]);
+        let refresh = Inputs::PLAIN.renaming(&[("token", "refreshToken")]);
+        let change = Inputs::PLAIN.renaming(&[("password", "newPassword")]);
         let cases = [
             (Inputs::OBJECT, invalid("lines.0.quantity"), ErrorCode::InvalidInput, Some("input.lines.0.quantity")),
             (cancel, invalid("note"), ErrorCode::InvalidInput, Some("reason")),
@@ -331,7 +341,10 @@ mod tests {
             (Inputs::OBJECT, DomainError::SkuTaken, ErrorCode::Duplicate, Some("input.sku")),
             (Inputs::OBJECT, DomainError::EmailTaken, ErrorCode::EmailTaken, Some("input.email")),
             (Inputs::OBJECT, DomainError::InvalidCredentials, ErrorCode::InvalidCredentials, None),
-            (Inputs::PLAIN, DomainError::TokenInvalid, ErrorCode::TokenInvalid, Some("refreshToken")),
+            (refresh, DomainError::TokenInvalid, ErrorCode::TokenInvalid, Some("refreshToken")),
+            (Inputs::PLAIN, DomainError::TokenInvalid, ErrorCode::TokenInvalid, Some("token")),
+            (change, DomainError::WeakPassword("x".into()), ErrorCode::WeakPassword, Some("newPassword")),
+            (change, DomainError::WrongPassword, ErrorCode::InvalidCredentials, Some("currentPassword")),
             (Inputs::OBJECT, DomainError::WeakPassword("x".into()), ErrorCode::WeakPassword, Some("input.password")),
             (about_id, illegal.into(), ErrorCode::IllegalTransition, Some("id")),
             (

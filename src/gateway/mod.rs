@@ -7,6 +7,7 @@
 //! (one file an area). [`admin`] is the operators' own listener.
 
 pub mod access;
+pub mod accounts;
 pub mod admin;
 pub mod auth;
 pub mod client_address;
@@ -21,11 +22,13 @@ pub mod failed_fields;
 pub mod graphiql;
 pub mod http;
 pub mod loaders;
+pub mod mail_pages;
 pub mod money;
 pub mod node;
 pub mod order_placement;
 pub mod order_updates;
 pub mod orders;
+pub mod passwords;
 pub mod products;
 pub mod rate_limits;
 pub mod request_errors;

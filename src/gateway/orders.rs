@@ -335,7 +335,7 @@ impl OrderMutation {
         #[graphql(desc = "The order's id.")] id: ID,
         #[graphql(desc = "Why, up to 5,000 characters.")] reason: Option<String>,
     ) -> Result<OrderPayload, Error> {
-        let inputs = Inputs { note: "reason", ..Inputs::PLAIN.about("id") };
+        let inputs = Inputs::PLAIN.about("id").renaming(&[("note", "reason")]);
         advance(ctx, &id, DomainStatus::Cancelled, reason, inputs).await
     }
 

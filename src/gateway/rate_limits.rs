@@ -1,4 +1,4 @@
-//! Limits on what can be guessed or flooded: sign-in and sign-up, for each process.
+//! Limits on what can be guessed or flooded: sign-in, sign-up, passwords, mails that are asked for; for each process.
 //!
 //! GCRA with one cell an account and one an address. A cell is a few bytes and idle ones are dropped now and then, so
 //! that a flood of invented accounts does not fill the memory.
@@ -14,6 +14,8 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use sha2::{Digest, Sha256};
 
+use crate::domain::ids::UserId;
+
 /// Come back after this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryAfter(pub Duration);
@@ -26,6 +28,8 @@ pub struct RateLimitSettings {
     pub sign_in_per_account_per_minute: NonZeroU32,
     pub sign_in_per_address_per_minute: NonZeroU32,
     pub sign_up_per_address_per_minute: NonZeroU32,
+    /// Of verification mails as many.
+    pub reset_per_account_per_hour: NonZeroU32,
 }
 
 impl Default for RateLimitSettings {
@@ -36,6 +40,7 @@ impl Default for RateLimitSettings {
             sign_in_per_account_per_minute: per_minute(10),
             sign_in_per_address_per_minute: per_minute(60),
             sign_up_per_address_per_minute: per_minute(20),
+            reset_per_account_per_hour: per_minute(3),
         }
     }
 }
@@ -47,6 +52,7 @@ struct Limiters {
     sign_in_account: DefaultKeyedRateLimiter<AccountKey>,
     sign_in_address: DefaultKeyedRateLimiter<IpAddr>,
     sign_up_address: DefaultKeyedRateLimiter<IpAddr>,
+    reset_account: DefaultKeyedRateLimiter<AccountKey>,
     clock: DefaultClock,
     /// Checks since idle cells were last dropped.
     checks: AtomicU32,
@@ -69,6 +75,7 @@ impl RateLimits {
                 sign_in_account: RateLimiter::keyed(Quota::per_minute(settings.sign_in_per_account_per_minute)),
                 sign_in_address: RateLimiter::keyed(Quota::per_minute(settings.sign_in_per_address_per_minute)),
                 sign_up_address: RateLimiter::keyed(Quota::per_minute(settings.sign_up_per_address_per_minute)),
+                reset_account: RateLimiter::keyed(Quota::per_hour(settings.reset_per_account_per_hour)),
                 clock: DefaultClock::default(),
                 checks: AtomicU32::new(0),
             })
@@ -95,6 +102,25 @@ impl RateLimits {
         limiters.sweep_now_and_then();
         limiters.check(&limiters.sign_up_address, &network(address))
     }
+
+    /// Counts a request to reset the password of an account, whether or not there is one.
+    pub fn check_reset(&self, account_key: &str) -> Result<(), RetryAfter> {
+        let Some(limiters) = &self.limiters else { return Ok(()) };
+        limiters.sweep_now_and_then();
+        limiters.check(&limiters.reset_account, &account(account_key))
+    }
+
+    /// Counts a request of a user for another verification mail. Ids are no addresses: the cells are others.
+    pub fn check_verification(&self, user: UserId) -> Result<(), RetryAfter> {
+        self.check_reset(&user.to_string())
+    }
+
+    /// Counts a password that a signed-in user is asked for: a stolen access token must not serve to guess it.
+    pub fn check_password(&self, user: UserId) -> Result<(), RetryAfter> {
+        let Some(limiters) = &self.limiters else { return Ok(()) };
+        limiters.sweep_now_and_then();
+        limiters.check(&limiters.sign_in_account, &account(&user.to_string()))
+    }
 }
 
 impl Limiters {
@@ -107,6 +133,7 @@ impl Limiters {
             self.sign_in_account.retain_recent();
             self.sign_in_address.retain_recent();
             self.sign_up_address.retain_recent();
+            self.reset_account.retain_recent();
         }
     }
 }
@@ -133,6 +160,7 @@ fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ids::TypedId;
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -166,8 +194,25 @@ mod tests {
     }
 
     #[test]
+    fn mails_and_passwords_are_limited_per_account_each_for_itself() {
+        let limits = RateLimits::new(RateLimitSettings::default());
+        let user = UserId::from_uuid(uuid::Uuid::from_u128(1));
+        for _ in 0..3 {
+            assert_eq!(limits.check_reset("ada@x.yz"), Ok(()));
+            assert_eq!(limits.check_verification(user), Ok(()));
+        }
+        let RetryAfter(wait) = limits.check_reset("Ada@X.yz").unwrap_err();
+        assert!(wait > Duration::from_secs(19 * 60) && wait <= Duration::from_secs(20 * 60), "{wait:?}");
+        assert!(limits.check_verification(user).is_err());
+        assert_eq!(limits.check_reset("bob@x.yz"), Ok(()));
+        assert!((0..10).all(|_| limits.check_password(user).is_ok()));
+        assert!(limits.check_password(user).is_err());
+    }
+
+    #[test]
     fn switched_off_nothing_is_limited() {
         let limits = RateLimits::disabled();
         assert!((0..1_000).all(|_| limits.check_sign_in("a", address("10.0.0.1")).is_ok()));
+        assert!((0..1_000).all(|_| limits.check_reset("a").is_ok()));
     }
 }

@@ -3,6 +3,7 @@
 use async_graphql::{MergedObject, MergedSubscription, Request, SDLExportOptions, Schema, SchemaBuilder};
 
 use super::access::{Guarded, Owned, annotate};
+use super::accounts::AccountMutation;
 use super::context::{RequestInfo, Shop, Viewer};
 use super::dead_letters::{DeadLetterMutation, DeadLetterQuery, DeadLetterSubscription};
 use super::loaders::Loaders;
@@ -10,6 +11,7 @@ use super::node::NodeQuery;
 use super::order_placement::OrderPlacementMutation;
 use super::order_updates::OrderSubscription;
 use super::orders::{OrderMutation, OrderQuery};
+use super::passwords::PasswordMutation;
 use super::products::{ProductMutation, ProductQuery};
 use super::sessions::SessionMutation;
 use super::stock_updates::StockSubscription;
@@ -27,6 +29,8 @@ pub struct QueryAreas(NodeQuery, UserQuery, ProductQuery, OrderQuery, DeadLetter
 #[graphql(name = "Mutation")]
 pub struct MutationAreas(
     SessionMutation,
+    PasswordMutation,
+    AccountMutation,
     UserMutation,
     ProductMutation,
     OrderPlacementMutation,
@@ -176,7 +180,7 @@ mod tests {
         role.map_or(Viewer::Anonymous, |role| Viewer::SignedIn {
             user_id: UserId::from_uuid(Uuid::from_u128(1)),
             role,
-            session_id: SessionId::from_uuid(Uuid::nil()),
+            session_id: Some(SessionId::from_uuid(Uuid::nil())),
         })
     }
 
@@ -211,6 +215,13 @@ mod tests {
             "signIn" => r#"signIn(input: {email: "a@b.co", password: "x"}) { __typename }"#.into(),
             "tokenRefresh" => r#"tokenRefresh(refreshToken: "x") { __typename }"#.into(),
             "signOut" => r#"signOut(refreshToken: "x") { __typename }"#.into(),
+            "passwordResetRequest" => r#"passwordResetRequest(email: "a@b.co") { accepted }"#.into(),
+            "passwordReset" => r#"passwordReset(token: "x", newPassword: "y") { __typename }"#.into(),
+            "passwordChange" => r#"passwordChange(currentPassword: "x", newPassword: "y") { __typename }"#.into(),
+            "emailVerify" | "unsubscribe" => format!("{field}(token: \"x\") {{ __typename }}"),
+            "emailVerificationResend" => format!("{field} {{ __typename }}"),
+            "userUpdate" => "userUpdate(input: {}) { __typename }".into(),
+            "accountExport" | "accountDelete" => format!("{field}(password: \"x\") {{ __typename }}"),
             "preferencesUpdate" => "preferencesUpdate(input: {}) { __typename }".into(),
             "userRoleUpdate" => format!("userRoleUpdate(id: \"{user_id}\", role: STAFF) {{ __typename }}"),
             "productCreate" => r#"productCreate(input: {sku: "s", name: "n", category: "c",
@@ -399,7 +410,7 @@ mod tests {
         let stranger = Viewer::SignedIn {
             user_id: UserId::from_uuid(Uuid::from_u128(2)),
             role: Role::Customer,
-            session_id: SessionId::from_uuid(Uuid::nil()),
+            session_id: Some(SessionId::from_uuid(Uuid::nil())),
         };
         assert_eq!(ask("{ user { email } }", stranger).await, "FORBIDDEN");
         assert_eq!(ask("{ user { email } }", Viewer::Anonymous).await, "UNAUTHENTICATED");

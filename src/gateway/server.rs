@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::drain::Drain;
 use super::graphiql;
 use super::http::{RequestId, Transport, error_response, graphql, preflight};
+use super::mail_pages::{MailActions, mail_page};
 use super::request_errors::RequestError;
 use super::service::GraphqlService;
 use super::top_level_errors::Code;
@@ -71,7 +72,12 @@ pub struct PublicServer {
 
 impl PublicServer {
     /// Binds the address (port 0: any free port) and serves until it is stopped. Must be called inside an actix system.
-    pub fn start(listen: SocketAddr, service: Arc<GraphqlService>, metrics: &Registry) -> Result<Self, ServerError> {
+    pub fn start(
+        listen: SocketAddr,
+        service: Arc<GraphqlService>,
+        mail_actions: Arc<dyn MailActions>,
+        metrics: &Registry,
+    ) -> Result<Self, ServerError> {
         let (listener, address) = bind(listen)?;
         let drain = Drain::new();
         let transport = web::Data::new(Transport { service: Arc::clone(&service), drain: Arc::clone(&drain) });
@@ -80,6 +86,7 @@ impl PublicServer {
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(transport.clone())
+                .app_data(web::Data::from(Arc::clone(&mail_actions)))
                 .configure(|config| routes(config, graphiql))
                 .wrap(from_fn(identify))
                 .wrap(http_metrics.clone())
@@ -142,6 +149,7 @@ fn routes(config: &mut web::ServiceConfig, serves_graphiql: bool) {
             .route(web::route().guard(guard::Options()).to(preflight))
             .default_service(web::to(graphql)),
     );
+    config.service(web::resource("/mail/{action}").to(mail_page));
     if serves_graphiql {
         config
             .service(page("/graphiql").route(web::get().to(graphiql::page)))

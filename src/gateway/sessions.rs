@@ -2,7 +2,7 @@
 //!
 //! The answer shows the user whom it is about, to that user: the request itself carries no token yet, or an old one.
 
-use async_graphql::{Context, Error, InputObject, Object, SimpleObject};
+use async_graphql::{Context, Error, ID, InputObject, Object, SimpleObject};
 
 use super::connections::mutation_cost;
 use super::context::{RequestInfo, Shop, Viewer, answered};
@@ -12,6 +12,8 @@ use super::scalars::DateTime;
 use super::users::{PreferencesInput, User};
 use crate::actors::errors::DomainError;
 use crate::actors::users::messages::{Password, RefreshTokens, SignIn, SignOut, SignUp, SignedIn};
+use crate::domain::ids::SessionId;
+use crate::domain::users::Session as DomainSession;
 
 /// A new account.
 #[derive(InputObject)]
@@ -53,9 +55,37 @@ pub struct Session {
 impl From<SignedIn> for Session {
     fn from(signed_in: SignedIn) -> Self {
         let SignedIn { user, session_id, access_token, refresh_token, expires_at } = signed_in;
-        let viewer = Viewer::SignedIn { user_id: user.id, role: user.role, session_id };
+        let viewer = Viewer::SignedIn { user_id: user.id, role: user.role, session_id: Some(session_id) };
         let user = User::shown_to(user, Some(viewer));
         Self { access_token, refresh_token, expires_at: DateTime(expires_at), user }
+    }
+}
+
+/// A place where a user is signed in.
+#[derive(SimpleObject)]
+pub struct SignedInSession {
+    /// The session's id.
+    id: ID,
+    /// As the client named itself when it signed in.
+    user_agent: Option<String>,
+    /// When the user signed in.
+    created_at: DateTime,
+    /// When the session's tokens were last refreshed.
+    last_used_at: DateTime,
+    /// True for the session of this request.
+    current: bool,
+}
+
+impl SignedInSession {
+    /// A session as somebody sees it who is signed in themself.
+    pub fn seen_from(session: DomainSession, own: Option<SessionId>) -> Self {
+        Self {
+            id: session.id.to_string().into(),
+            current: own == Some(session.id),
+            user_agent: session.user_agent,
+            created_at: DateTime(session.created_at),
+            last_used_at: DateTime(session.last_used_at),
+        }
     }
 }
 
@@ -69,7 +99,7 @@ pub struct SessionPayload {
 }
 
 impl SessionPayload {
-    fn answer(ctx: &Context<'_>, inputs: Inputs, result: Result<SignedIn, DomainError>) -> Result<Self, Error> {
+    pub fn answer(ctx: &Context<'_>, inputs: Inputs, result: Result<SignedIn, DomainError>) -> Result<Self, Error> {
         Ok(match result {
             Ok(signed_in) => Self { session: Some(signed_in.into()), user_errors: Vec::new() },
             Err(error) => Self { session: None, user_errors: user_errors(ctx, inputs, error)? },
@@ -145,7 +175,7 @@ impl SessionMutation {
     ) -> Result<SessionPayload, Error> {
         let shop = ctx.data::<Shop>()?;
         let result = answered(shop.users.ask(RefreshTokens { refresh_token }, shop.ask_deadline).await);
-        SessionPayload::answer(ctx, Inputs::PLAIN, result)
+        SessionPayload::answer(ctx, REFRESH_TOKEN, result)
     }
 
     /// Ends the session of a refresh token, or every session of the signed-in user.
@@ -166,7 +196,10 @@ impl SessionMutation {
         };
         Ok(match result {
             Ok(()) => SignOutPayload { signed_out: true, user_errors: Vec::new() },
-            Err(error) => SignOutPayload { signed_out: false, user_errors: user_errors(ctx, Inputs::PLAIN, error)? },
+            Err(error) => SignOutPayload { signed_out: false, user_errors: user_errors(ctx, REFRESH_TOKEN, error)? },
         })
     }
 }
+
+/// The argument of a session's own token.
+const REFRESH_TOKEN: Inputs = Inputs::PLAIN.renaming(&[("token", "refreshToken")]);

@@ -3,13 +3,15 @@
 use async_graphql::{Context, Enum, Error, ID, InputObject, Object, SimpleObject};
 
 use super::access::{Guarded, Owned};
-use super::connections::{Connection, mutation_cost, nested_page_cost, page_cost, page_request, root_cost};
+use super::connections::{Connection, list_cost, mutation_cost, nested_page_cost, page_cost, page_request, root_cost};
 use super::context::{Shop, Viewer, answered};
 use super::errors::{Inputs, UserError, bad_input, query_error, user_errors};
 use super::orders::{self, Order};
+use super::rate_limits::RetryAfter;
 use super::scalars::{Cursor, CursorKind, DateTime};
+use super::sessions::SignedInSession;
 use crate::actors::errors::DomainError;
-use crate::actors::users::messages::{ChangeRole, EditPreferences, GetUsers, ListUsers};
+use crate::actors::users::messages::{ChangeRole, EditPreferences, GetUsers, ListSessions, ListUsers};
 use crate::domain::ids::UserId;
 use crate::domain::orders::OrderFilter;
 use crate::domain::text::{MAX_NAME, check_text};
@@ -131,6 +133,16 @@ impl UserFields {
         DateTime(self.user.created_at)
     }
 
+    /// Where this user is signed in, newest first.
+    #[graphql(complexity = "root_cost(list_cost(child_complexity))")]
+    async fn sessions(&self, ctx: &Context<'_>) -> Result<Vec<SignedInSession>, Error> {
+        let shop = ctx.data::<Shop>()?;
+        let own = self.shown_to.unwrap_or_else(|| Viewer::of(ctx)).session_id();
+        let sessions = answered(shop.users.ask(ListSessions { user_id: self.user.id }, shop.ask_deadline).await)
+            .map_err(|error| query_error(ctx, error))?;
+        Ok(sessions.into_iter().map(|session| SignedInSession::seen_from(session, own)).collect())
+    }
+
     /// The user's orders, newest first.
     #[graphql(complexity = "nested_page_cost(first, child_complexity)")]
     async fn orders(
@@ -155,11 +167,34 @@ pub struct UserPayload {
 }
 
 impl UserPayload {
-    fn answer(ctx: &Context<'_>, inputs: Inputs, result: Result<DomainUser, DomainError>) -> Result<Self, Error> {
+    pub fn answer(ctx: &Context<'_>, inputs: Inputs, result: Result<DomainUser, DomainError>) -> Result<Self, Error> {
+        Self::of(ctx, inputs, result.map(User::new))
+    }
+
+    /// As [`Self::answer`], to the user whom it is about: the request itself carries no sign-in.
+    pub fn answer_to_its_user(
+        ctx: &Context<'_>,
+        inputs: Inputs,
+        result: Result<DomainUser, DomainError>,
+    ) -> Result<Self, Error> {
+        let shown = result.map(|user| {
+            let viewer = Viewer::SignedIn { user_id: user.id, role: user.role, session_id: None };
+            User::shown_to(user, Some(viewer))
+        });
+        Self::of(ctx, inputs, shown)
+    }
+
+    fn of(ctx: &Context<'_>, inputs: Inputs, result: Result<User, DomainError>) -> Result<Self, Error> {
         Ok(match result {
-            Ok(user) => Self { user: Some(User::new(user)), user_errors: Vec::new() },
+            Ok(user) => Self { user: Some(user), user_errors: Vec::new() },
             Err(error) => Self { user: None, user_errors: user_errors(ctx, inputs, error)? },
         })
+    }
+}
+
+impl From<RetryAfter> for UserPayload {
+    fn from(limit: RetryAfter) -> Self {
+        Self { user: None, user_errors: vec![limit.into()] }
     }
 }
 

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::StoreError;
 use crate::domain::events::PendingEvent;
 use crate::domain::ids::{MailRequestId, SessionId, UserId};
-use crate::domain::mail_requests::MailRequest;
+use crate::domain::mail_requests::{MailRequest, MailRequestKind};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::text::Email;
 use crate::domain::time::Timestamp;
@@ -70,6 +70,33 @@ pub struct StoredSigningKey {
     pub created_at: Timestamp,
 }
 
+/// A mail request to be saved once its user is found.
+#[derive(Debug, Clone, Copy)]
+pub struct NewMailRequest {
+    pub id: MailRequestId,
+    pub token: TokenHash,
+    pub at: Timestamp,
+}
+
+/// Why a password may be replaced.
+#[derive(Debug, Clone)]
+pub enum PasswordProof {
+    /// The token of an open reset request, which it uses up.
+    ResetToken(TokenHash),
+    /// The hash that the user's present password was checked against: another one by now is no proof any more.
+    Present(UserId, PasswordHash),
+}
+
+/// A password to be saved in the place of another.
+#[derive(Debug, Clone)]
+pub struct NewPassword {
+    pub proof: PasswordProof,
+    pub hash: PasswordHash,
+    /// Begins as the others end.
+    pub session: Option<NewSession>,
+    pub at: Timestamp,
+}
+
 /// The server's secret, from which tokens in mails are derived.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredSecret {
@@ -88,7 +115,10 @@ pub trait UserStore: Send + Sync {
     /// The user of an address with the hash of the password.
     async fn credentials(&self, email: &Email) -> Result<Option<(User, PasswordHash)>, StoreError>;
 
-    /// Newest first; `search` matches the beginnings of words of name and address.
+    /// As [`Self::credentials`], by id. Deleted accounts have none.
+    async fn credentials_of(&self, id: UserId) -> Result<Option<(User, PasswordHash)>, StoreError>;
+
+    /// Newest first, without deleted accounts; `search` matches the beginnings of words of name and address.
     async fn list_users(&self, search: Option<&str>, page: &PageRequest) -> Result<Page<User>, StoreError>;
 
     /// Users in the store, those of `admin create` (role ADMIN) not counted.
@@ -102,10 +132,26 @@ pub trait UserStore: Send + Sync {
         at: Timestamp,
     ) -> Result<Option<User>, StoreError>;
 
+    /// `None`: no such user. Announces the change.
+    async fn rename(&self, id: UserId, name: String, at: Timestamp) -> Result<Option<User>, StoreError>;
+
+    /// Saves a password if its proof holds, ends all sessions and open reset requests, raises the token epoch, begins the
+    /// new session, and announces it. `None`: the proof does not hold.
+    async fn replace_password(&self, new: NewPassword) -> Result<Option<User>, StoreError>;
+
+    /// Erases the account (`domain::users::User::erase`) with its sessions and mail requests if `present` is its
+    /// password's hash, and announces it. False: it is not, or there is no such user.
+    async fn erase_user(&self, id: UserId, present: &PasswordHash, at: Timestamp) -> Result<bool, StoreError>;
+
     /// Changes the role and raises the token epoch when it differs. `None`: no such user.
     async fn change_role(&self, id: UserId, role: Role, at: Timestamp) -> Result<Option<User>, StoreError>;
 
-    async fn insert_session(&self, session: NewSession) -> Result<(), StoreError>;
+    /// False, and nothing saved: the user's token epoch is another one by now, so what the sign-in was judged by no
+    /// longer holds.
+    async fn insert_session(&self, session: NewSession, token_epoch: i64) -> Result<bool, StoreError>;
+
+    /// All that are kept, ended ones too, newest first.
+    async fn sessions(&self, user: UserId) -> Result<Vec<Session>, StoreError>;
 
     /// Judges a shown token (`domain::users::judge_refresh`) and does what the verdict says, in one transaction. A
     /// session whose token was exchanged lives on until `expires_at`.
@@ -142,6 +188,32 @@ pub trait UserStore: Send + Sync {
     async fn ensure_server_secret(&self, secret: StoredSecret) -> Result<StoredSecret, StoreError>;
 
     async fn mail_request(&self, id: MailRequestId) -> Result<Option<MailRequest>, StoreError>;
+
+    /// All of a user that are kept, newest first.
+    async fn mail_requests(&self, user: UserId) -> Result<Vec<MailRequest>, StoreError>;
+
+    /// The request of a token, if it is of this kind and open.
+    async fn open_mail_request(
+        &self,
+        token: TokenHash,
+        kind: MailRequestKind,
+        now: Timestamp,
+    ) -> Result<Option<MailRequest>, StoreError>;
+
+    /// Saves a request to reset the password of an address's user, and announces it. An unknown address costs the same
+    /// commit, of which nothing stays.
+    async fn request_password_reset(&self, email: &Email, request: NewMailRequest) -> Result<(), StoreError>;
+
+    /// Saves a request to verify the user's address, and announces it; an address that is verified asks for nothing.
+    /// `None`: no such user.
+    async fn request_verification(&self, user: UserId, request: NewMailRequest) -> Result<Option<User>, StoreError>;
+
+    /// Uses up the token of an open verification, marks its user's address as verified, and announces it. `None`: no such
+    /// open request.
+    async fn verify_email(&self, token: TokenHash, at: Timestamp) -> Result<Option<User>, StoreError>;
+
+    /// Removes requests that expired before `before`; returns how many.
+    async fn purge_mail_requests(&self, before: Timestamp) -> Result<u64, StoreError>;
 
     /// Up to `limit` users who want mails of this sort, by id, after an id. Deleted accounts want none.
     async fn audience(

@@ -14,6 +14,7 @@ mod documents;
 mod errors_and_data;
 mod lists;
 mod orders;
+mod own_account;
 mod products;
 mod row;
 mod sockets;

@@ -11,7 +11,7 @@ use souk::store::users::{Exchanged, InsertUser, NewSession, StoredSecret, Stored
 
 use crate::harness::{Under, at, id, session_id, user};
 
-type Users = Under<dyn UserStore>;
+pub type Users = Under<dyn UserStore>;
 
 conformance!(users:
     a_saved_user_is_found_by_id_and_by_address,
@@ -39,18 +39,18 @@ conformance!(users:
     an_audience_is_who_wants_it_by_id_in_pages,
 );
 
-async fn insert(users: &Users, email: &str, name: &str) -> UserId {
+pub async fn insert(users: &Users, email: &str, name: &str) -> UserId {
     let new = user(email, name);
     let id = new.user.id;
     assert_eq!(users.port.insert_user(new).await.unwrap(), InsertUser::Inserted);
     id
 }
 
-fn token(n: u8) -> TokenHash {
+pub fn token(n: u8) -> TokenHash {
     TokenHash([n; 32])
 }
 
-async fn sign_in(users: &Users, user_id: UserId, first: TokenHash, expires_at: Timestamp) -> SessionId {
+pub async fn sign_in(users: &Users, user_id: UserId, first: TokenHash, expires_at: Timestamp) -> SessionId {
     let session = Session {
         id: session_id(),
         user_id,
@@ -61,11 +61,11 @@ async fn sign_in(users: &Users, user_id: UserId, first: TokenHash, expires_at: T
         revoked_at: None,
     };
     let session_id = session.id;
-    users.port.insert_session(NewSession { session, token: first }).await.unwrap();
+    assert!(users.port.insert_session(NewSession { session, token: first }, 1).await.unwrap());
     session_id
 }
 
-async fn ended(users: &Users, session: SessionId, now: Timestamp) -> bool {
+pub async fn ended(users: &Users, session: SessionId, now: Timestamp) -> bool {
     users.port.session_state(session, now).await.unwrap().unwrap().ended
 }
 

@@ -11,11 +11,13 @@ use async_trait::async_trait;
 use futures_util::stream::{self, Stream, StreamExt};
 use souk::actors::clock;
 use souk::actors::errors::DomainError;
+use souk::actors::users::messages::Password;
 use souk::actors::users::tokens::{AccessTokens, KeyMaterial};
 use souk::domain::ids::{SessionId, TypedId, UserId};
 use souk::domain::users::Role;
 use souk::gateway::auth::Auth;
 use souk::gateway::context::{RequestInfo, Viewer};
+use souk::gateway::mail_pages::MailActions;
 use souk::gateway::server::PublicServer;
 use souk::gateway::service::GraphqlService;
 use souk::gateway::session_check::{SessionCheck, SessionSource};
@@ -36,6 +38,39 @@ pub struct World {
     pub events: broadcast::Sender<String>,
     pub open_streams: Arc<AtomicUsize>,
     pub tokens: AccessTokens,
+    /// What the links of mails have done.
+    pub mail_actions: Mutex<Vec<String>>,
+    /// How the next one of them fails.
+    pub mail_failure: Mutex<Option<DomainError>>,
+}
+
+/// Tokens are good that begin with `good`.
+pub struct MailLinks(Arc<World>);
+
+impl MailLinks {
+    fn act(&self, what: &str, token: &str) -> Result<(), DomainError> {
+        if let Some(failure) = self.0.mail_failure.lock().unwrap().take() {
+            return Err(failure);
+        }
+        if !token.starts_with("good") {
+            return Err(DomainError::TokenInvalid);
+        }
+        self.0.mail_actions.lock().unwrap().push(what.to_owned());
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl MailActions for MailLinks {
+    async fn verify(&self, token: String) -> Result<(), DomainError> {
+        self.act("verify", &token)
+    }
+    async fn reset(&self, token: String, password: Password) -> Result<(), DomainError> {
+        self.act(&format!("reset to {}", password.0), &token)
+    }
+    async fn unsubscribe(&self, token: String) -> Result<(), DomainError> {
+        self.act("unsubscribe", &token)
+    }
 }
 
 pub struct Sessions(Arc<World>);
@@ -165,6 +200,8 @@ impl Server {
             events: broadcast::channel(100).0,
             open_streams: Arc::default(),
             tokens: AccessTokens::new(&keys, "souk", "souk-api", 900).unwrap(),
+            mail_actions: Mutex::default(),
+            mail_failure: Mutex::default(),
         });
         let schema = Schema::build(Query, Mutation, Subscriptions).data(Arc::clone(&world)).finish();
         let mut settings = HttpSettings { workers: 1, ..HttpSettings::default() };
@@ -174,7 +211,8 @@ impl Server {
         let service = Arc::new(GraphqlService::new(schema, auth, settings));
         let registry = prometheus::Registry::new();
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let public = PublicServer::start(listen, service, &registry).unwrap();
+        let mail_actions = Arc::new(MailLinks(Arc::clone(&world)));
+        let public = PublicServer::start(listen, service, mail_actions, &registry).unwrap();
         Self { world, public, sessions, http: reqwest::Client::new(), registry }
     }
 

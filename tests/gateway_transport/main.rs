@@ -6,4 +6,5 @@
 mod admin;
 mod harness;
 mod http;
+mod mail_pages;
 mod socket;

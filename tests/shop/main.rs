@@ -10,5 +10,7 @@ mod catalogue;
 mod contention;
 mod dead_letters;
 mod orders;
+mod own_account;
+mod passwords;
 mod restarts;
 mod subscriptions;

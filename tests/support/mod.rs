@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "test code: a failure here fails the test")]
 
 pub mod client;
+pub mod mail_links;
 pub mod process;
 pub mod sink;
 pub mod socket;
@@ -24,6 +25,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 pub use client::{Account, Client};
+pub use mail_links::MailLinks;
 pub use socket::Socket;
 
 /// How long anything may take before a test gives up on it: generous, because CI is slow and nobody waits it out.

@@ -7,7 +7,7 @@ use crate::domain::ids::{MailRequestId, SessionId, UserId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::text::Email;
 use crate::domain::time::Timestamp;
-use crate::domain::users::{Preferences, PreferencesEdit, Role, Subscription, User};
+use crate::domain::users::{Preferences, PreferencesEdit, Role, Session, Subscription, User};
 use crate::store::users::SessionState;
 
 /// A password as it was typed: never printed, never logged.
@@ -99,6 +99,87 @@ pub struct EditPreferences {
 pub struct ChangeRole {
     pub user_id: UserId,
     pub role: Role,
+}
+
+/// Has a reset link sent to the address, if it is an account's; the answer is the same, and takes the same time, for one
+/// that is none. Refusal: InvalidInput (`email`).
+#[derive(Message)]
+#[rtype(result = "Result<(), DomainError>")]
+pub struct RequestPasswordReset {
+    pub email: String,
+}
+
+/// Sets a new password by the token of a reset link, which is used up, and ends all sessions. Answers a new session when
+/// `signs_in`. Refusals: WeakPassword (the token stays good), TokenInvalid, Busy.
+#[derive(Message)]
+#[rtype(result = "Result<Option<SignedIn>, DomainError>")]
+pub struct ResetPassword {
+    pub token: String,
+    pub new_password: Password,
+    pub signs_in: bool,
+    pub user_agent: Option<String>,
+}
+
+/// Changes the password, ends all sessions and begins a new one. Refusals: WeakPassword, WrongPassword, Busy.
+#[derive(Message)]
+#[rtype(result = "Result<SignedIn, DomainError>")]
+pub struct ChangePassword {
+    pub user_id: UserId,
+    pub current_password: Password,
+    pub new_password: Password,
+    pub user_agent: Option<String>,
+}
+
+/// Marks an address as verified by the token of its link, which is used up. Refusal: TokenInvalid.
+#[derive(Message)]
+#[rtype(result = "Result<User, DomainError>")]
+pub struct VerifyEmail {
+    pub token: String,
+}
+
+/// Has another verification link sent, unless the address is verified. Refusal: NotFound.
+#[derive(Message)]
+#[rtype(result = "Result<User, DomainError>")]
+pub struct RequestVerification {
+    pub user_id: UserId,
+}
+
+/// Ends the mails that an unsubscribe token is about; again changes nothing. Refusal: TokenInvalid.
+#[derive(Message)]
+#[rtype(result = "Result<(), DomainError>")]
+pub struct EndSubscription {
+    pub token: String,
+}
+
+/// Changes what is given. Refusals: InvalidInput (`name`), NotFound.
+#[derive(Message)]
+#[rtype(result = "Result<User, DomainError>")]
+pub struct UpdateUser {
+    pub user_id: UserId,
+    pub name: Option<String>,
+}
+
+/// Where a user is signed in, newest first.
+#[derive(Message)]
+#[rtype(result = "Result<Vec<Session>, DomainError>")]
+pub struct ListSessions {
+    pub user_id: UserId,
+}
+
+/// All that is kept about a user, as JSON. Refusals: WrongPassword, NotFound, Busy.
+#[derive(Message)]
+#[rtype(result = "Result<serde_json::Value, DomainError>")]
+pub struct ExportAccount {
+    pub user_id: UserId,
+    pub password: Password,
+}
+
+/// Erases an account; its orders stay. Refusals: WrongPassword, NotFound, Busy.
+#[derive(Message)]
+#[rtype(result = "Result<(), DomainError>")]
+pub struct DeleteAccount {
+    pub user_id: UserId,
+    pub password: Password,
 }
 
 /// Makes an account of any role, for `admin create` and the demo. Refusals as of [`SignUp`].

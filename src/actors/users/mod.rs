@@ -1,13 +1,16 @@
-//! The users actor: accounts, sign-in, sessions, roles.
+//! The users actor: accounts, sign-in, sessions, roles, and what mails are about ([`passwords`], [`accounts`],
+//! [`recipients`]).
 //!
 //! It holds nothing but its tools: the store decides every race (a taken address, a refresh token shown twice), so a
 //! restart loses nothing. Whatever ends a session or raises a token epoch tells `sessions_changed`, so that this
 //! process forgets its copies at once; other processes follow within 5 s.
 
+mod accounts;
 pub mod hasher;
 pub mod keys;
 pub mod mail_tokens;
 pub mod messages;
+mod passwords;
 mod recipients;
 pub mod tokens;
 
@@ -28,20 +31,23 @@ use self::messages::{
     SignOut, SignUp, SignedIn,
 };
 use self::tokens::AccessTokens;
+use crate::actors::ask::Address;
 use crate::actors::clock::now;
-use crate::actors::errors::DomainError;
+use crate::actors::errors::{BUSY_RETRY_MS, DomainError};
+use crate::actors::orders::OrderActor;
 use crate::domain::events::event_type;
 use crate::domain::ids::{MailRequestId, SessionId, TypedId, UserId};
 use crate::domain::mail_requests::MailRequestKind;
 use crate::domain::page::Page;
 use crate::domain::text::{Email, MAX_NAME, check_text};
+use crate::domain::time::Timestamp;
 use crate::domain::users::{Preferences, RefreshVerdict, Role, Session, TokenHash, User};
 use crate::store::users::{Exchanged, InsertUser, NewSession, NewUser, SessionState, UserStore};
 
 /// What a client may call itself is kept to this many characters.
 const MAX_USER_AGENT: usize = 200;
 
-/// Expired sessions are removed this long after a start, when its rush is over, and then this often.
+/// Expired sessions and mail requests are removed this long after a start, when its rush is over, and then this often.
 const FIRST_PURGE: Duration = Duration::from_secs(60);
 const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
 
@@ -53,6 +59,9 @@ pub struct UserTools {
     pub hasher: PasswordHasher,
     /// How long a session lives after its last refresh.
     pub refresh_token_days: u32,
+    /// Asked for an export of what they keep.
+    pub orders: Address<OrderActor>,
+    pub ask_deadline: Duration,
     /// Called after a change with the session concerned, or `None` for all of a user's.
     pub sessions_changed: Box<dyn Fn(Option<SessionId>) + Send + Sync>,
 }
@@ -66,14 +75,19 @@ impl UserActor {
         Self { tools }
     }
 
-    /// Removes the sessions that have expired, beside the questions.
-    fn purge_sessions(&mut self, ctx: &mut Context<Self>) {
+    /// Removes the sessions and mail requests that have expired, beside the questions.
+    fn purge(&mut self, ctx: &mut Context<Self>) {
         let store = Arc::clone(&self.tools.store);
         let purge = async move {
             match store.purge_sessions(now()).await {
                 Ok(0) => {}
                 Ok(sessions) => tracing::info!(sessions, "removed expired sessions"),
                 Err(error) => tracing::warn!(%error, "could not remove expired sessions"),
+            }
+            match store.purge_mail_requests(now()).await {
+                Ok(0) => {}
+                Ok(requests) => tracing::info!(requests, "removed expired mail requests"),
+                Err(error) => tracing::warn!(%error, "could not remove expired mail requests"),
             }
         };
         ctx.spawn(purge.into_actor(self));
@@ -92,8 +106,8 @@ impl Actor for UserActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.run_later(FIRST_PURGE, |actor, ctx| actor.purge_sessions(ctx));
-        ctx.run_interval(PURGE_EVERY, |actor, ctx| actor.purge_sessions(ctx));
+        ctx.run_later(FIRST_PURGE, |actor, ctx| actor.purge(ctx));
+        ctx.run_interval(PURGE_EVERY, |actor, ctx| actor.purge(ctx));
     }
 }
 
@@ -158,20 +172,33 @@ impl UserTools {
         create_account(self.store.as_ref(), &self.mail_tokens, &self.hasher, account, preferences).await
     }
 
-    async fn open_session(&self, user: User, user_agent: Option<String>) -> Result<SignedIn, DomainError> {
-        let at = now();
+    fn new_session(
+        &self,
+        user_id: UserId,
+        user_agent: Option<String>,
+        refresh_token: &str,
+        at: Timestamp,
+    ) -> NewSession {
         let session = Session {
             id: SessionId::from_uuid(Uuid::now_v7()),
-            user_id: user.id,
+            user_id,
             user_agent: user_agent.map(|agent| agent.chars().take(MAX_USER_AGENT).collect()),
             created_at: at,
             last_used_at: at,
             expires_at: at.plus_millis(self.session_lifetime_ms()),
             revoked_at: None,
         };
+        NewSession { session, token: token_hash(refresh_token) }
+    }
+
+    async fn open_session(&self, user: User, user_agent: Option<String>) -> Result<SignedIn, DomainError> {
         let refresh_token = new_refresh_token();
-        let session_id = session.id;
-        self.store.insert_session(NewSession { session, token: token_hash(&refresh_token) }).await?;
+        let new = self.new_session(user.id, user_agent, &refresh_token, now());
+        let session_id = new.session.id;
+        // A new password or a sign-out everywhere since the password was checked counts against this sign-in too.
+        if !self.store.insert_session(new, user.token_epoch).await? {
+            return Err(DomainError::Busy { retry_after_ms: BUSY_RETRY_MS });
+        }
         Ok(self.signed_in(user, session_id, refresh_token))
     }
 

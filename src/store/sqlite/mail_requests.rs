@@ -35,14 +35,25 @@ pub(super) const SCHEMA: &str = "
         created_at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;";
 
-/// Saves a request; it takes the place of those of its user and kind.
-pub(super) fn insert(connection: &Connection, request: &MailRequest) -> Result<(), Failure> {
+/// Voids the open requests of a user and kind.
+pub(super) fn replace_open(
+    connection: &Connection,
+    user: UserId,
+    kind: MailRequestKind,
+    at: Timestamp,
+) -> Result<(), Failure> {
     connection
         .prepare_cached(
             "UPDATE mail_requests SET replaced_at = ?3
              WHERE user_id = ?1 AND kind = ?2 AND used_at IS NULL AND replaced_at IS NULL",
         )?
-        .execute((request.user_id.as_bytes(), request.kind.as_str(), request.created_at.0))?;
+        .execute((user.as_bytes(), kind.as_str(), at.0))?;
+    Ok(())
+}
+
+/// Saves a request; it takes the place of those of its user and kind.
+pub(super) fn insert(connection: &Connection, request: &MailRequest) -> Result<(), Failure> {
+    replace_open(connection, request.user_id, request.kind, request.created_at)?;
     connection
         .prepare_cached(
             "INSERT INTO mail_requests (id, user_id, kind, token_hash, created_at, expires_at, used_at, replaced_at)
@@ -75,6 +86,57 @@ pub(super) fn by_id(connection: &Connection, id: MailRequestId) -> Result<Option
     let mut statement = connection.prepare_cached(select!("WHERE id = ?1"))?;
     let mut rows = statement.query([id.as_bytes()])?;
     rows.next()?.map(decode).transpose()
+}
+
+pub(super) fn of_user(connection: &Connection, user: UserId) -> Result<Vec<MailRequest>, Failure> {
+    let mut statement = connection.prepare_cached(select!("WHERE user_id = ?1 ORDER BY id DESC"))?;
+    let mut rows = statement.query([user.as_bytes()])?;
+    let mut requests = Vec::new();
+    while let Some(row) = rows.next()? {
+        requests.push(decode(row)?);
+    }
+    Ok(requests)
+}
+
+pub(super) fn open(
+    connection: &Connection,
+    token: TokenHash,
+    kind: MailRequestKind,
+    now: Timestamp,
+) -> Result<Option<MailRequest>, Failure> {
+    let mut statement = connection.prepare_cached(select!("WHERE token_hash = ?1"))?;
+    let mut rows = statement.query([token.0])?;
+    let request = rows.next()?.map(decode).transpose()?;
+    Ok(request.filter(|request| request.kind == kind && request.is_open(now)))
+}
+
+/// Uses up the open request of a token.
+pub(super) fn take(
+    connection: &Connection,
+    token: TokenHash,
+    kind: MailRequestKind,
+    now: Timestamp,
+) -> Result<Option<MailRequest>, Failure> {
+    let Some(request) = open(connection, token, kind, now)? else { return Ok(None) };
+    connection
+        .prepare_cached("UPDATE mail_requests SET used_at = ?2 WHERE id = ?1")?
+        .execute((request.id.as_bytes(), now.0))?;
+    Ok(Some(request))
+}
+
+pub(super) fn remove(connection: &Connection, id: MailRequestId) -> Result<(), Failure> {
+    connection.prepare_cached("DELETE FROM mail_requests WHERE id = ?1")?.execute([id.as_bytes()])?;
+    Ok(())
+}
+
+pub(super) fn remove_all(connection: &Connection, user: UserId) -> Result<(), Failure> {
+    connection.prepare_cached("DELETE FROM mail_requests WHERE user_id = ?1")?.execute([user.as_bytes()])?;
+    Ok(())
+}
+
+pub(super) fn purge(connection: &Connection, before: Timestamp) -> Result<u64, Failure> {
+    let purged = connection.prepare_cached("DELETE FROM mail_requests WHERE expires_at < ?1")?.execute([before.0])?;
+    Ok(purged as u64)
 }
 
 fn decode(row: &Row<'_>) -> Result<MailRequest, Failure> {

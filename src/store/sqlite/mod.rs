@@ -3,6 +3,7 @@
 //! A store turns each verb of its port into a job for its [`Database`](database::Database): writes go through the one
 //! writer thread of the file and are answered after their commit, reads go to connections of their own.
 
+mod accounts;
 mod catalogue;
 mod consumption;
 mod cursor;

@@ -1,6 +1,6 @@
 //! Sessions and their refresh tokens, in the users file: `domain::users` judges, these functions do what it says.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::failure::{Failure, broken};
 use super::users::{by_id, decode_role};
@@ -26,6 +26,38 @@ pub(super) fn insert(connection: &Connection, new: &NewSession) -> Result<(), Fa
             session.revoked_at.map(|at| at.0),
         ))?;
     insert_token(connection, new.token, session.id)
+}
+
+/// Unless the user's token epoch is another one.
+pub(super) fn insert_at(connection: &Connection, new: &NewSession, token_epoch: i64) -> Result<bool, Failure> {
+    let user = by_id(connection, new.session.user_id)?;
+    let holds = user.is_some_and(|user| user.token_epoch == token_epoch);
+    if holds {
+        insert(connection, new)?;
+    }
+    Ok(holds)
+}
+
+pub(super) fn of_user(connection: &Connection, user: UserId) -> Result<Vec<Session>, Failure> {
+    let mut statement = connection.prepare_cached(
+        "SELECT user_id, user_agent, created_at, last_used_at, expires_at, revoked_at, id FROM sessions
+         WHERE user_id = ?1 ORDER BY id DESC",
+    )?;
+    let mut rows = statement.query([user.as_bytes()])?;
+    let mut sessions = Vec::new();
+    while let Some(row) = rows.next()? {
+        sessions.push(decode(row, SessionId::from_bytes(row.get(6)?))?);
+    }
+    Ok(sessions)
+}
+
+/// Removes all that is kept of a user's sessions.
+pub(super) fn remove_all(connection: &Connection, user: UserId) -> Result<(), Failure> {
+    connection
+        .prepare_cached("DELETE FROM refresh_tokens WHERE session_id IN (SELECT id FROM sessions WHERE user_id = ?1)")?
+        .execute([user.as_bytes()])?;
+    connection.prepare_cached("DELETE FROM sessions WHERE user_id = ?1")?.execute([user.as_bytes()])?;
+    Ok(())
 }
 
 fn insert_token(connection: &Connection, token: TokenHash, session: SessionId) -> Result<(), Failure> {
@@ -88,10 +120,16 @@ pub(super) fn end(
     Ok(ended.map(SessionId::from_bytes))
 }
 
-pub(super) fn end_all(connection: &Connection, user: UserId, at: Timestamp) -> Result<(), Failure> {
+/// Ends every session of a user; the token epoch is the caller's.
+pub(super) fn revoke_all(connection: &Connection, user: UserId, at: Timestamp) -> Result<(), Failure> {
     connection
         .prepare_cached("UPDATE sessions SET revoked_at = ?2 WHERE user_id = ?1 AND revoked_at IS NULL")?
         .execute((user.as_bytes(), at.0))?;
+    Ok(())
+}
+
+pub(super) fn end_all(connection: &Connection, user: UserId, at: Timestamp) -> Result<(), Failure> {
+    revoke_all(connection, user, at)?;
     connection
         .prepare_cached("UPDATE users SET token_epoch = token_epoch + 1 WHERE id = ?1")?
         .execute([user.as_bytes()])?;
@@ -145,8 +183,11 @@ fn session(connection: &Connection, id: SessionId) -> Result<Option<Session>, Fa
         "SELECT user_id, user_agent, created_at, last_used_at, expires_at, revoked_at FROM sessions WHERE id = ?1",
     )?;
     let mut rows = statement.query([id.as_bytes()])?;
-    let Some(row) = rows.next()? else { return Ok(None) };
-    Ok(Some(Session {
+    rows.next()?.map(|row| decode(row, id)).transpose()
+}
+
+fn decode(row: &Row<'_>, id: SessionId) -> Result<Session, Failure> {
+    Ok(Session {
         id,
         user_id: UserId::from_bytes(row.get(0)?),
         user_agent: row.get(1)?,
@@ -154,5 +195,5 @@ fn session(connection: &Connection, id: SessionId) -> Result<Option<Session>, Fa
         last_used_at: Timestamp(row.get(3)?),
         expires_at: Timestamp(row.get(4)?),
         revoked_at: row.get::<_, Option<i64>>(5)?.map(Timestamp),
-    }))
+    })
 }

@@ -8,18 +8,19 @@ use rusqlite::{Connection, Row, params_from_iter};
 use super::database::{Database, Write};
 use super::failure::{Failure, broken};
 use super::migrations::Migration;
-use super::{consumption, cursor, mail_requests, outbox, secrets};
+use super::{accounts, consumption, cursor, mail_requests, outbox, secrets, sessions};
 use crate::domain::events::event_type;
 use crate::domain::ids::{MailRequestId, SessionId, UserId};
-use crate::domain::mail_requests::MailRequest;
+use crate::domain::mail_requests::{MailRequest, MailRequestKind};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::search;
 use crate::domain::text::Email;
 use crate::domain::time::Timestamp;
-use crate::domain::users::{PasswordHash, Preferences, PreferencesEdit, Role, Subscription, TokenHash, User};
+use crate::domain::users::{PasswordHash, Preferences, PreferencesEdit, Role, Session, Subscription, TokenHash, User};
 use crate::store::StoreError;
 use crate::store::users::{
-    Exchanged, InsertUser, NewSession, NewUser, SessionState, StoredSecret, StoredSigningKey, UserStore,
+    Exchanged, InsertUser, NewMailRequest, NewPassword, NewSession, NewUser, SessionState, StoredSecret,
+    StoredSigningKey, UserStore,
 };
 
 const MIGRATIONS: &[Migration] = &[
@@ -80,6 +81,11 @@ const MIGRATIONS: &[Migration] = &[
         ],
     },
     Migration { name: "mail requests", sql: &[mail_requests::SCHEMA] },
+    // What is counted and listed: deleted accounts are not.
+    Migration {
+        name: "present users",
+        sql: &["CREATE INDEX users_present ON users (position) WHERE erased_at IS NULL;"],
+    },
 ];
 
 /// The columns that [`decode`] reads.
@@ -90,6 +96,12 @@ macro_rules! columns {
     };
 }
 const COLUMNS: usize = 14;
+/// A user with the hash of the password behind.
+macro_rules! credentials {
+    ($condition:literal) => {
+        concat!("SELECT ", columns!(), ", u.password_hash FROM users u WHERE ", $condition)
+    };
+}
 /// Users with a preference on, by id; the empty id comes before every other.
 macro_rules! audience_sql {
     ($preference:literal) => {
@@ -128,16 +140,15 @@ impl UserStore for SqliteUserStore {
         let key = email.key();
         self.database
             .read(move |connection| {
-                let mut statement = connection.prepare_cached(concat!(
-                    "SELECT ",
-                    columns!(),
-                    ", u.password_hash FROM users u WHERE u.email_key = ?1"
-                ))?;
+                let mut statement = connection.prepare_cached(credentials!("u.email_key = ?1"))?;
                 let mut rows = statement.query([key])?;
-                let Some(row) = rows.next()? else { return Ok(None) };
-                Ok(Some((decode(row)?, PasswordHash(row.get(COLUMNS)?))))
+                rows.next()?.map(decode_credentials).transpose()
             })
             .await
+    }
+
+    async fn credentials_of(&self, id: UserId) -> Result<Option<(User, PasswordHash)>, StoreError> {
+        self.database.read(move |connection| credentials_of(connection, id)).await
     }
 
     async fn list_users(&self, search: Option<&str>, page: &PageRequest) -> Result<Page<User>, StoreError> {
@@ -170,6 +181,19 @@ impl UserStore for SqliteUserStore {
         .await
     }
 
+    async fn rename(&self, id: UserId, name: String, at: Timestamp) -> Result<Option<User>, StoreError> {
+        self.change(id, at, move |user| std::mem::replace(&mut user.name, name.clone()) != name).await
+    }
+
+    async fn replace_password(&self, new: NewPassword) -> Result<Option<User>, StoreError> {
+        self.database.write(move |write| accounts::replace_password(write, new)).await
+    }
+
+    async fn erase_user(&self, id: UserId, present: &PasswordHash, at: Timestamp) -> Result<bool, StoreError> {
+        let present = present.clone();
+        self.database.write(move |write| accounts::erase(write, id, &present, at)).await
+    }
+
     async fn change_role(&self, id: UserId, role: Role, at: Timestamp) -> Result<Option<User>, StoreError> {
         self.change(id, at, move |user| {
             let differs = std::mem::replace(&mut user.role, role) != role;
@@ -179,8 +203,12 @@ impl UserStore for SqliteUserStore {
         .await
     }
 
-    async fn insert_session(&self, session: NewSession) -> Result<(), StoreError> {
-        self.database.write(move |write| super::sessions::insert(write.sql(), &session)).await
+    async fn insert_session(&self, session: NewSession, token_epoch: i64) -> Result<bool, StoreError> {
+        self.database.write(move |write| sessions::insert_at(write.sql(), &session, token_epoch)).await
+    }
+
+    async fn sessions(&self, user: UserId) -> Result<Vec<Session>, StoreError> {
+        self.database.read(move |connection| sessions::of_user(connection, user)).await
     }
 
     async fn exchange_refresh_token(
@@ -190,9 +218,7 @@ impl UserStore for SqliteUserStore {
         now: Timestamp,
         expires_at: Timestamp,
     ) -> Result<Exchanged, StoreError> {
-        self.database
-            .write(move |write| super::sessions::exchange(write.sql(), shown, successor, now, expires_at))
-            .await
+        self.database.write(move |write| sessions::exchange(write.sql(), shown, successor, now, expires_at)).await
     }
 
     async fn end_session(
@@ -201,19 +227,19 @@ impl UserStore for SqliteUserStore {
         token: TokenHash,
         at: Timestamp,
     ) -> Result<Option<SessionId>, StoreError> {
-        self.database.write(move |write| super::sessions::end(write.sql(), user, token, at)).await
+        self.database.write(move |write| sessions::end(write.sql(), user, token, at)).await
     }
 
     async fn end_all_sessions(&self, user: UserId, at: Timestamp) -> Result<(), StoreError> {
-        self.database.write(move |write| super::sessions::end_all(write.sql(), user, at)).await
+        self.database.write(move |write| sessions::end_all(write.sql(), user, at)).await
     }
 
     async fn session_state(&self, session: SessionId, now: Timestamp) -> Result<Option<SessionState>, StoreError> {
-        self.database.read(move |connection| super::sessions::state(connection, session, now)).await
+        self.database.read(move |connection| sessions::state(connection, session, now)).await
     }
 
     async fn purge_sessions(&self, before: Timestamp) -> Result<u64, StoreError> {
-        self.database.write(move |write| super::sessions::purge(write.sql(), before)).await
+        self.database.write(move |write| sessions::purge(write.sql(), before)).await
     }
 
     async fn signing_keys(&self) -> Result<Vec<StoredSigningKey>, StoreError> {
@@ -236,6 +262,36 @@ impl UserStore for SqliteUserStore {
         self.database.read(move |connection| mail_requests::by_id(connection, id)).await
     }
 
+    async fn mail_requests(&self, user: UserId) -> Result<Vec<MailRequest>, StoreError> {
+        self.database.read(move |connection| mail_requests::of_user(connection, user)).await
+    }
+
+    async fn open_mail_request(
+        &self,
+        token: TokenHash,
+        kind: MailRequestKind,
+        now: Timestamp,
+    ) -> Result<Option<MailRequest>, StoreError> {
+        self.database.read(move |connection| mail_requests::open(connection, token, kind, now)).await
+    }
+
+    async fn request_password_reset(&self, email: &Email, request: NewMailRequest) -> Result<(), StoreError> {
+        let key = email.key();
+        self.database.write(move |write| accounts::request_password_reset(write, &key, request)).await
+    }
+
+    async fn request_verification(&self, user: UserId, request: NewMailRequest) -> Result<Option<User>, StoreError> {
+        self.database.write(move |write| accounts::request_verification(write, user, request)).await
+    }
+
+    async fn verify_email(&self, token: TokenHash, at: Timestamp) -> Result<Option<User>, StoreError> {
+        self.database.write(move |write| accounts::verify_email(write, token, at)).await
+    }
+
+    async fn purge_mail_requests(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.database.write(move |write| mail_requests::purge(write.sql(), before)).await
+    }
+
     async fn audience(
         &self,
         subscription: Subscription,
@@ -256,11 +312,12 @@ impl SqliteUserStore {
     ) -> Result<Option<User>, StoreError> {
         self.database
             .write(move |write| {
-                let Some(mut user) = by_id(write.sql(), id)? else { return Ok(None) };
+                let Some(before) = present(write.sql(), id)? else { return Ok(None) };
+                let mut user = before.clone();
                 if change(&mut user) {
                     user.updated_at = at;
                     let event = user.event(event_type::USER_UPDATED, at);
-                    update(write.sql(), &user)?;
+                    save(write.sql(), &before, &user)?;
                     write.emit(event)?;
                 }
                 Ok(Some(user))
@@ -282,7 +339,7 @@ fn insert(write: &mut Write<'_>, new: NewUser) -> Result<InsertUser, Failure> {
         .execute((
             user.id.as_bytes(),
             user.email.as_str(),
-            user.email.key(),
+            user.sign_in_key(),
             &user.name,
             &password_hash.0,
             user.role.as_str(),
@@ -299,14 +356,7 @@ fn insert(write: &mut Write<'_>, new: NewUser) -> Result<InsertUser, Failure> {
     if inserted == 0 {
         return Ok(InsertUser::EmailTaken);
     }
-    let position = connection.last_insert_rowid();
-    let mut words = search::words(&user.name);
-    words.extend(search::words(user.email.as_str()));
-    let mut statement =
-        connection.prepare_cached("INSERT OR IGNORE INTO user_words (word, position) VALUES (?1, ?2)")?;
-    for word in words {
-        statement.execute((word, position))?;
-    }
+    insert_words(connection, &user, connection.last_insert_rowid())?;
     if let Some(request) = &verification {
         mail_requests::insert(connection, request)?;
     }
@@ -314,26 +364,80 @@ fn insert(write: &mut Write<'_>, new: NewUser) -> Result<InsertUser, Failure> {
     Ok(InsertUser::Inserted)
 }
 
-/// Saves what can change of a user.
-fn update(connection: &Connection, user: &User) -> Result<(), Failure> {
-    connection
+/// Saves what has changed of a user; a deleted account is found by no word.
+pub(super) fn save(connection: &Connection, before: &User, user: &User) -> Result<(), Failure> {
+    let position = connection
         .prepare_cached(
             "UPDATE users SET role = ?2, email_verified = ?3, order_updates = ?4, promotions = ?5,
-                              recommendations = ?6, token_epoch = ?7, updated_at = ?8, event_sequence = ?9
-             WHERE id = ?1",
+                              recommendations = ?6, token_epoch = ?7, updated_at = ?8, event_sequence = ?9,
+                              email = ?10, email_key = ?11, name = ?12, erased_at = ?13
+             WHERE id = ?1 RETURNING position",
         )?
-        .execute((
-            user.id.as_bytes(),
-            user.role.as_str(),
-            user.email_verified,
-            user.preferences.order_updates,
-            user.preferences.promotions,
-            user.preferences.recommendations,
-            user.token_epoch,
-            user.updated_at.0,
-            user.event_sequence,
-        ))?;
+        .query_row(
+            (
+                user.id.as_bytes(),
+                user.role.as_str(),
+                user.email_verified,
+                user.preferences.order_updates,
+                user.preferences.promotions,
+                user.preferences.recommendations,
+                user.token_epoch,
+                user.updated_at.0,
+                user.event_sequence,
+                user.email.as_str(),
+                user.sign_in_key(),
+                &user.name,
+                user.erased_at.map(|at| at.0),
+            ),
+            |row| row.get(0),
+        )?;
+    if (&before.name, &before.email) != (&user.name, &user.email) {
+        let mut statement = connection.prepare_cached("DELETE FROM user_words WHERE word = ?1 AND position = ?2")?;
+        for word in words_of(before) {
+            statement.execute((word, position))?;
+        }
+        if user.erased_at.is_none() {
+            insert_words(connection, user, position)?;
+        }
+    }
     Ok(())
+}
+
+fn words_of(user: &User) -> Vec<String> {
+    let mut words = search::words(&user.name);
+    words.extend(search::words(user.email.as_str()));
+    words
+}
+
+fn insert_words(connection: &Connection, user: &User, position: i64) -> Result<(), Failure> {
+    let mut statement =
+        connection.prepare_cached("INSERT OR IGNORE INTO user_words (word, position) VALUES (?1, ?2)")?;
+    for word in words_of(user) {
+        statement.execute((word, position))?;
+    }
+    Ok(())
+}
+
+pub(super) fn by_sign_in_key(connection: &Connection, key: &str) -> Result<Option<User>, Failure> {
+    let mut statement =
+        connection.prepare_cached(concat!("SELECT ", columns!(), " FROM users u WHERE u.email_key = ?1"))?;
+    let mut rows = statement.query([key])?;
+    rows.next()?.map(decode).transpose()
+}
+
+pub(super) fn credentials_of(connection: &Connection, id: UserId) -> Result<Option<(User, PasswordHash)>, Failure> {
+    let mut statement = connection.prepare_cached(credentials!("u.id = ?1 AND u.erased_at IS NULL"))?;
+    let mut rows = statement.query([id.as_bytes()])?;
+    rows.next()?.map(decode_credentials).transpose()
+}
+
+fn decode_credentials(row: &Row<'_>) -> Result<(User, PasswordHash), Failure> {
+    Ok((decode(row)?, PasswordHash(row.get(COLUMNS)?)))
+}
+
+/// As [`by_id`], without deleted accounts.
+pub(super) fn present(connection: &Connection, id: UserId) -> Result<Option<User>, Failure> {
+    Ok(by_id(connection, id)?.filter(|user| user.erased_at.is_none()))
 }
 
 pub(super) fn by_id(connection: &Connection, id: UserId) -> Result<Option<User>, Failure> {
@@ -345,7 +449,7 @@ pub(super) fn by_id(connection: &Connection, id: UserId) -> Result<Option<User>,
 fn list(connection: &Connection, mut words: Vec<String>, page: &PageRequest) -> Result<Page<User>, Failure> {
     words.sort_unstable();
     words.dedup();
-    let mut conditions = String::from("TRUE");
+    let mut conditions = String::from("u.erased_at IS NULL");
     if words.len() > MAX_WORD_BEGINNINGS {
         words.clear();
         conditions = String::from("FALSE");

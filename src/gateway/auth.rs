@@ -12,11 +12,12 @@ use sha2::{Digest, Sha256};
 
 use super::context::Viewer;
 use super::request_errors::RequestError;
-use super::session_check::{MAX_COPY_AGE, SessionCheck};
+use super::session_check::{MAX_COPY_AGE, SessionCheck, Watch};
 use super::top_level_errors::Code;
 use crate::actors::clock;
 use crate::actors::users::tokens::AccessTokens;
 use crate::domain::ids::{SessionId, UserId};
+use crate::store::users::SessionState;
 
 const CACHED_TOKENS: usize = 20_000;
 /// Longer than any token of this shop.
@@ -60,6 +61,18 @@ pub struct VerifiedToken {
     pub epoch: i64,
     /// Seconds since 1970.
     pub expires_at: i64,
+}
+
+impl VerifiedToken {
+    /// Whom the token stands for while its session is in this state.
+    pub fn viewer(&self, state: Option<SessionState>) -> Result<Viewer, AuthError> {
+        match state {
+            Some(state) if !state.ended && state.token_epoch == self.epoch && state.user_id == self.user_id => {
+                Ok(Viewer::SignedIn { user_id: self.user_id, role: state.role, session_id: Some(self.session_id) })
+            }
+            _ => Err(AuthError::BadToken),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,12 +124,18 @@ impl Auth {
     /// Whether a verified token still serves, judged by a copy of its session no older than `max_age`.
     pub async fn check_session(&self, token: &VerifiedToken, max_age: Duration) -> Result<Viewer, AuthError> {
         let state = self.sessions.state(token.session_id, max_age).await.map_err(|_| AuthError::Unavailable)?;
-        match state {
-            Some(state) if !state.ended && state.token_epoch == token.epoch && state.user_id == token.user_id => {
-                Ok(Viewer::SignedIn { user_id: token.user_id, role: state.role, session_id: Some(token.session_id) })
-            }
-            _ => Err(AuthError::BadToken),
-        }
+        token.viewer(state)
+    }
+
+    /// Watches a verified token's session, from a state of it no older than `max_age`.
+    pub async fn watch(&self, token: &VerifiedToken, max_age: Duration) -> Result<Watch, AuthError> {
+        let watch = self.sessions.watch(token.session_id, max_age).await.map_err(|_| AuthError::Unavailable)?;
+        token.viewer(watch.latest().state).map(|_| watch)
+    }
+
+    /// Looks at the sessions that are watched; see [`SessionCheck::keep_watch`].
+    pub async fn keep_watch(&self, interval: Duration) {
+        self.sessions.keep_watch(interval).await;
     }
 
     fn verify(&self, token: &str) -> Result<VerifiedToken, AuthError> {

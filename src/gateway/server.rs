@@ -16,6 +16,7 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, HttpMessage, HttpResponse, HttpServer, guard, web};
 use actix_web_prom::{PrometheusMetrics, PrometheusMetricsBuilder};
 use prometheus::Registry;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -68,6 +69,8 @@ pub struct PublicServer {
     address: SocketAddr,
     handle: ServerHandle,
     drain: Arc<Drain>,
+    /// Looks at the sessions of open sockets.
+    watching: JoinHandle<()>,
 }
 
 impl PublicServer {
@@ -106,7 +109,10 @@ impl PublicServer {
         .run();
         let handle = server.handle();
         actix_web::rt::spawn(server);
-        Ok(Self { address, handle, drain })
+        let watching = actix_web::rt::spawn(async move {
+            service.auth.keep_watch(service.settings.session_check_interval).await;
+        });
+        Ok(Self { address, handle, drain, watching })
     }
 
     /// Where it really listens.
@@ -125,6 +131,7 @@ impl PublicServer {
     pub async fn stop(&self) {
         self.drain.begin();
         self.handle.stop(true).await;
+        self.watching.abort();
     }
 }
 

@@ -1,21 +1,24 @@
 //! Whether a session still lives: asked of the users actor, remembered for a few seconds.
 //!
 //! Nearly every request finds a fresh copy and asks nobody. Of the requests that find none, one asks and the others
-//! wait for its answer.
+//! wait for its answer. The sessions of open sockets are watched: one question after the other asks for all of them, at
+//! once when something about a session has changed in this process.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use quick_cache::sync::Cache;
-use tokio::time::Instant;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use crate::actors::Address;
 use crate::actors::errors::DomainError;
 use crate::actors::users::UserActor;
-use crate::actors::users::messages::CheckSession;
+use crate::actors::users::messages::{CheckSession, CheckSessions};
 use crate::domain::ids::SessionId;
 use crate::store::users::SessionState;
 
@@ -24,12 +27,21 @@ pub const MAX_COPY_AGE: Duration = Duration::from_millis(4_500);
 /// So long a failed question is answered by its failure, lest every waiting request asks in turn.
 const FAILURE_AGE: Duration = Duration::from_millis(250);
 const CACHED_SESSIONS: usize = 20_000;
+/// Watched sessions that one question is about: it must not hold up a reader of the store for long.
+const WATCHED_A_QUESTION: usize = 1_000;
+/// How soon a question about the watched sessions that failed is repeated.
+const WATCH_RETRY: Duration = Duration::from_secs(1);
+/// So long what has changed is gathered before the watched sessions are looked at for it.
+const CHANGES_GATHERED: Duration = Duration::from_millis(100);
 
 /// Who knows the sessions.
 #[async_trait]
 pub trait SessionSource: Send + Sync {
     /// The session as it is now, not a copy. `None`: there is no such session.
     async fn session_state(&self, session_id: SessionId) -> Result<Option<SessionState>, DomainError>;
+
+    /// The same of many at once: of those that there are.
+    async fn session_states(&self, session_ids: Vec<SessionId>) -> Result<Vec<(SessionId, SessionState)>, DomainError>;
 }
 
 /// The users actor as the source.
@@ -43,6 +55,10 @@ impl SessionSource for UserActorSessions {
     async fn session_state(&self, session_id: SessionId) -> Result<Option<SessionState>, DomainError> {
         // Every signed-in request may wait for it: it goes ahead of sign-ins, which wait for the hasher.
         self.users.ask_critical(CheckSession { session_id }, self.deadline).await?
+    }
+
+    async fn session_states(&self, session_ids: Vec<SessionId>) -> Result<Vec<(SessionId, SessionState)>, DomainError> {
+        self.users.ask_critical(CheckSessions { session_ids }, self.deadline).await?
     }
 }
 
@@ -65,6 +81,46 @@ impl Copy {
     }
 }
 
+/// What was last seen of a watched session.
+#[derive(Debug, Clone, Copy)]
+pub struct Sighting {
+    /// `None`: there is no such session.
+    pub state: Option<SessionState>,
+    /// When the question was asked: the state is at least as new.
+    pub asked_at: Instant,
+}
+
+/// A session that is watched for as long as this lives.
+pub struct Watch {
+    check: SessionCheck,
+    session_id: SessionId,
+    sightings: watch::Receiver<Sighting>,
+}
+
+impl Watch {
+    pub fn latest(&self) -> Sighting {
+        *self.sightings.borrow()
+    }
+
+    /// Resolves when the state has become another one; a newer sighting of the same state wakes nobody.
+    pub async fn changed(&mut self) {
+        if self.sightings.changed().await.is_err() {
+            // The watch itself keeps the sender.
+            std::future::pending().await
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut watched = self.check.watched();
+        // The last one: this watch's own receiver is still counted.
+        if watched.get(&self.session_id).is_some_and(|sender| sender.receiver_count() <= 1) {
+            watched.remove(&self.session_id);
+        }
+    }
+}
+
 /// Cheap to clone; the clones share their copies.
 #[derive(Clone)]
 pub struct SessionCheck(Arc<Inner>);
@@ -74,12 +130,21 @@ struct Inner {
     copies: Cache<SessionId, Copy>,
     /// Counts what was forgotten: an answer that was under way meanwhile may be of before.
     forgotten: AtomicU64,
+    watched: Mutex<HashMap<SessionId, watch::Sender<Sighting>>>,
+    /// Something was forgotten: the watched sessions are to be looked at.
+    changed: Notify,
 }
 
 impl SessionCheck {
     pub fn new(source: impl SessionSource + 'static) -> Self {
         let source = Box::new(source);
-        Self(Arc::new(Inner { source, copies: Cache::new(CACHED_SESSIONS), forgotten: AtomicU64::new(0) }))
+        Self(Arc::new(Inner {
+            source,
+            copies: Cache::new(CACHED_SESSIONS),
+            forgotten: AtomicU64::new(0),
+            watched: Mutex::default(),
+            changed: Notify::new(),
+        }))
     }
 
     /// The session's state, no older than `max_age`. `Ok(None)`: there is no such session.
@@ -88,17 +153,68 @@ impl SessionCheck {
         session_id: SessionId,
         max_age: Duration,
     ) -> Result<Option<SessionState>, SessionUnknown> {
-        let Inner { source, copies, forgotten } = &*self.0;
+        self.copy(session_id, max_age).await.state
+    }
+
+    /// Watches a session from a state of it no older than `max_age`.
+    pub async fn watch(&self, session_id: SessionId, max_age: Duration) -> Result<Watch, SessionUnknown> {
+        let Copy { state, asked_at } = self.copy(session_id, max_age).await;
+        let sighting = Sighting { state: state?, asked_at };
+        let mut watched = self.watched();
+        let sender = watched.entry(session_id).or_insert_with(|| watch::Sender::new(sighting));
+        note(sender, sighting);
+        Ok(Watch { check: self.clone(), session_id, sightings: sender.subscribe() })
+    }
+
+    /// Looks at all watched sessions every `interval`, and as soon as something was forgotten. Never ends.
+    pub async fn keep_watch(&self, interval: Duration) {
+        let mut wait = interval;
+        loop {
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.0.changed.notified() => sleep(CHANGES_GATHERED.min(interval)).await,
+            }
+            wait = match self.look_at_watched().await {
+                Ok(()) => interval,
+                Err(error) => {
+                    warn!(%error, "could not check the sessions of open sockets");
+                    WATCH_RETRY.min(interval)
+                }
+            };
+        }
+    }
+
+    async fn look_at_watched(&self) -> Result<(), DomainError> {
+        let ids: Vec<SessionId> = self.watched().keys().copied().collect();
+        for ids in ids.chunks(WATCHED_A_QUESTION) {
+            let asked_at = Instant::now();
+            let found: HashMap<_, _> = self.0.source.session_states(ids.to_vec()).await?.into_iter().collect();
+            let watched = self.watched();
+            for id in ids {
+                if let Some(sender) = watched.get(id) {
+                    note(sender, Sighting { state: found.get(id).copied(), asked_at });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn watched(&self) -> MutexGuard<'_, HashMap<SessionId, watch::Sender<Sighting>>> {
+        self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn copy(&self, session_id: SessionId, max_age: Duration) -> Copy {
+        let Inner { source, copies, forgotten, .. } = &*self.0;
         loop {
             if let Some(copy) = copies.get(&session_id) {
                 if copy.is_fresh(max_age) {
-                    return copy.state;
+                    return copy;
                 }
                 copies.remove_if(&session_id, |found| found.asked_at == copy.asked_at);
             }
             let guard = match copies.get_value_or_guard_async(&session_id).await {
                 // A copy that came while this waited counts however short `max_age` is: it was asked for afterwards.
-                Ok(copy) if copy.is_fresh(max_age.max(FAILURE_AGE)) => return copy.state,
+                Ok(copy) if copy.is_fresh(max_age.max(FAILURE_AGE)) => return copy,
                 Ok(_) => continue,
                 Err(guard) => guard,
             };
@@ -110,8 +226,9 @@ impl SessionCheck {
             });
             if forgotten.load(Ordering::SeqCst) == before {
                 // Refused only when the entry was forgotten this very moment; then nothing needs to be kept.
-                let _ = guard.insert(Copy { state, asked_at });
-                return state;
+                let copy = Copy { state, asked_at };
+                let _ = guard.insert(copy);
+                return copy;
             }
         }
     }
@@ -120,13 +237,27 @@ impl SessionCheck {
     pub fn forget(&self, session_id: SessionId) {
         self.0.forgotten.fetch_add(1, Ordering::SeqCst);
         self.0.copies.remove(&session_id);
+        self.0.changed.notify_one();
     }
 
     /// Sessions changed that are not known one by one: a password, a role, a sign-out everywhere.
     pub fn forget_all(&self) {
         self.0.forgotten.fetch_add(1, Ordering::SeqCst);
         self.0.copies.clear();
+        self.0.changed.notify_one();
     }
+}
+
+/// Keeps the newest sighting; wakes who watches when the state differs.
+fn note(sender: &watch::Sender<Sighting>, sighting: Sighting) {
+    sender.send_if_modified(|latest| {
+        if sighting.asked_at < latest.asked_at {
+            return false;
+        }
+        let differs = latest.state != sighting.state;
+        *latest = sighting;
+        differs
+    });
 }
 
 #[cfg(test)]
@@ -140,6 +271,9 @@ mod tests {
     #[derive(Default)]
     struct Counting {
         asked: AtomicUsize,
+        /// How many sessions each question about many was about.
+        asked_of_many: Mutex<Vec<usize>>,
+        ended: std::sync::atomic::AtomicBool,
         down: std::sync::atomic::AtomicBool,
     }
 
@@ -155,6 +289,17 @@ mod tests {
             }
             let user_id = UserId::from_uuid(Uuid::from_u128(1));
             Ok(Some(SessionState { user_id, role: Role::Customer, ended: false, token_epoch: epoch as i64 }))
+        }
+
+        async fn session_states(&self, ids: Vec<SessionId>) -> Result<Vec<(SessionId, SessionState)>, DomainError> {
+            self.0.asked_of_many.lock().unwrap().push(ids.len());
+            if self.0.down.load(Ordering::SeqCst) {
+                return Err(DomainError::Timeout);
+            }
+            let user_id = UserId::from_uuid(Uuid::from_u128(1));
+            let ended = self.0.ended.load(Ordering::SeqCst);
+            let state = SessionState { user_id, role: Role::Customer, ended, token_epoch: -1 };
+            Ok(ids.into_iter().map(|id| (id, state)).collect())
         }
     }
 
@@ -192,6 +337,62 @@ mod tests {
             check.forget(session());
         });
         assert_eq!((asked(), state.unwrap().unwrap().token_epoch), (6, 5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_watched_sessions_are_asked_about_in_one_question_and_a_change_wakes_their_watches() {
+        let source = Arc::new(Counting::default());
+        let check = SessionCheck::new(Shared(Arc::clone(&source)));
+        let interval = Duration::from_secs(4);
+        let asked = || source.asked_of_many.lock().unwrap().clone();
+        let session = |n: u128| SessionId::from_uuid(Uuid::from_u128(n));
+        let mut watches = Vec::new();
+        // Two sockets of each session.
+        for n in (0..500).chain(0..500) {
+            watches.push(check.watch(session(n), interval).await.unwrap());
+        }
+        let keeper = check.clone();
+        let keeping = tokio::spawn(async move { keeper.keep_watch(interval).await });
+        sleep(interval * 3 + Duration::from_millis(100)).await;
+        assert_eq!(asked(), [500, 500, 500]);
+        assert!(watches.iter().all(|watch| watch.latest().asked_at.elapsed() <= Duration::from_millis(100)));
+
+        // The first round has seen another epoch than the sockets at their start.
+        futures_util::future::join_all(watches.iter_mut().map(Watch::changed)).await;
+        source.ended.store(true, Ordering::SeqCst);
+        let began = Instant::now();
+        check.forget_all();
+        futures_util::future::join_all(watches.iter_mut().map(Watch::changed)).await;
+        assert!(began.elapsed() < Duration::from_millis(500), "not only at the next round");
+        assert!(watches.iter().all(|watch| watch.latest().state.is_some_and(|state| state.ended)));
+
+        watches.truncate(1);
+        sleep(interval).await;
+        assert_eq!(asked().last(), Some(&1), "who is gone is not asked about");
+        watches.clear();
+        let rounds = asked().len();
+        sleep(interval * 3).await;
+        assert_eq!(asked().len(), rounds, "nobody is there to be asked about");
+        keeping.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_that_fails_leaves_what_was_seen_and_is_repeated_soon() {
+        let source = Arc::new(Counting::default());
+        let check = SessionCheck::new(Shared(Arc::clone(&source)));
+        let interval = Duration::from_secs(4);
+        let watch = check.watch(session(), interval).await.unwrap();
+        let seen = watch.latest().asked_at;
+        source.down.store(true, Ordering::SeqCst);
+        let keeper = check.clone();
+        let keeping = tokio::spawn(async move { keeper.keep_watch(interval).await });
+        sleep(interval + WATCH_RETRY * 2 + Duration::from_millis(100)).await;
+        assert_eq!(source.asked_of_many.lock().unwrap().len(), 3);
+        assert_eq!(watch.latest().asked_at, seen);
+        source.down.store(false, Ordering::SeqCst);
+        sleep(WATCH_RETRY).await;
+        assert!(watch.latest().asked_at.elapsed() <= WATCH_RETRY);
+        keeping.abort();
     }
 
     #[tokio::test(start_paused = true)]

@@ -31,7 +31,7 @@ pub struct HttpSettings {
     pub connection_init_timeout: Duration,
     /// A socket from which nothing came for two of these is dead.
     pub keepalive_interval: Duration,
-    /// How often a socket that is signed in asks whether its session still lives.
+    /// How often the sessions of signed-in sockets are checked, all in one question.
     pub session_check_interval: Duration,
     /// A socket whose client takes nothing for so long is closed 4413.
     pub slow_consumer_timeout: Duration,

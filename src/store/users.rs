@@ -173,6 +173,13 @@ pub trait UserStore: Send + Sync {
 
     async fn session_state(&self, session: SessionId, now: Timestamp) -> Result<Option<SessionState>, StoreError>;
 
+    /// Of those sessions that there are.
+    async fn session_states(
+        &self,
+        sessions: &[SessionId],
+        now: Timestamp,
+    ) -> Result<Vec<(SessionId, SessionState)>, StoreError>;
+
     /// Removes sessions that expired before `before`, with their tokens; returns how many.
     async fn purge_sessions(&self, before: Timestamp) -> Result<u64, StoreError>;
 

@@ -300,6 +300,8 @@ async fn expired_sessions_are_ended_and_purged(users: Users) {
     assert_eq!(users.port.purge_sessions(at(150)).await.unwrap(), 1);
     assert_eq!(users.port.session_state(old, at(150)).await.unwrap(), None);
     assert!(users.port.session_state(new, at(150)).await.unwrap().is_some());
+    let states = users.port.session_states(&[new, old, session_id()], at(150)).await.unwrap();
+    assert_eq!(states, [(new, users.port.session_state(new, at(150)).await.unwrap().unwrap())]);
     let exchanged = users.port.exchange_refresh_token(token(1), token(3), at(50), at(100_000)).await.unwrap();
     assert!(matches!(exchanged, Exchanged::Unknown));
 }

@@ -83,6 +83,14 @@ impl SessionSource for Sessions {
         }
         Ok(self.0.sessions.lock().unwrap().get(&id).copied())
     }
+
+    async fn session_states(&self, ids: Vec<SessionId>) -> Result<Vec<(SessionId, SessionState)>, DomainError> {
+        if self.0.sessions_down.load(Ordering::SeqCst) {
+            return Err(DomainError::Timeout);
+        }
+        let sessions = self.0.sessions.lock().unwrap();
+        Ok(ids.into_iter().filter_map(|id| Some((id, sessions.get(&id).copied()?))).collect())
+    }
 }
 
 pub struct Query;

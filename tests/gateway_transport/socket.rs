@@ -440,12 +440,31 @@ async fn the_end_of_a_session_closes_4403() {
     server.set_session(8, |state| state.token_epoch = 2);
     assert_eq!(other.close_code().await, 4403);
 
-    // Without waiting for the next check: an operation is refused as soon as this process knows.
+    // What this process knows of closes an idle socket without waiting for the next check, and refuses an operation.
     let server = Server::start().await;
+    let mut idle = server.connect_as(&server.token(9)).await;
+    server.set_session(9, |state| state.ended = true);
+    server.sessions.forget(session(9));
+    let began = tokio::time::Instant::now();
+    assert_eq!(idle.close_code().await, 4403);
+    assert!(began.elapsed() < Duration::from_secs(3));
     let mut client = server.connect_as(&server.token(7)).await;
     server.set_session(7, |state| state.ended = true);
     server.sessions.forget(session(7));
     client.subscribe("1", "{ who }").await;
+    assert_eq!(client.close_code().await, 4403);
+}
+
+#[actix_web::test]
+async fn a_socket_does_not_open_by_an_old_copy_of_its_session() {
+    let server = Server::start().await;
+    let token = server.token(7);
+    // This process has a copy of the session; then another process ends it.
+    server.connect_as(&token).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    server.set_session(7, |state| state.ended = true);
+    let mut client = server.open().await;
+    client.send(init_with(&token)).await;
     assert_eq!(client.close_code().await, 4403);
 }
 

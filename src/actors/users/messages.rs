@@ -63,11 +63,18 @@ pub struct SignOut {
     pub everywhere: bool,
 }
 
-/// What a session and its user are now; a copy at most 5 s old. `None`: no such session.
+/// What a session and its user are now. `None`: no such session.
 #[derive(Message)]
 #[rtype(result = "Result<Option<SessionState>, DomainError>")]
 pub struct CheckSession {
     pub session_id: SessionId,
+}
+
+/// The same of many at once: of those sessions that there are.
+#[derive(Message)]
+#[rtype(result = "Result<Vec<(SessionId, SessionState)>, DomainError>")]
+pub struct CheckSessions {
+    pub session_ids: Vec<SessionId>,
 }
 
 /// Those that exist, in no order.

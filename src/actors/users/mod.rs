@@ -27,8 +27,8 @@ use uuid::Uuid;
 use self::hasher::{PasswordHasher, check_new_password};
 use self::mail_tokens::MailTokens;
 use self::messages::{
-    ChangeRole, CheckSession, CreateAccount, EditPreferences, GetUsers, ListUsers, Password, RefreshTokens, SignIn,
-    SignOut, SignUp, SignedIn,
+    ChangeRole, CheckSession, CheckSessions, CreateAccount, EditPreferences, GetUsers, ListUsers, Password,
+    RefreshTokens, SignIn, SignOut, SignUp, SignedIn,
 };
 use self::tokens::AccessTokens;
 use crate::actors::ask::Address;
@@ -305,6 +305,14 @@ impl Handler<CheckSession> for UserActor {
 
     fn handle(&mut self, CheckSession { session_id }: CheckSession, _: &mut Context<Self>) -> Self::Result {
         self.beside(|tools| async move { Ok(tools.store.session_state(session_id, now()).await?) })
+    }
+}
+
+impl Handler<CheckSessions> for UserActor {
+    type Result = ResponseFuture<Result<Vec<(SessionId, SessionState)>, DomainError>>;
+
+    fn handle(&mut self, CheckSessions { session_ids }: CheckSessions, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|tools| async move { Ok(tools.store.session_states(&session_ids, now()).await?) })
     }
 }
 

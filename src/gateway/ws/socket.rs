@@ -20,6 +20,7 @@ use crate::gateway::context::{RequestInfo, Viewer};
 use crate::gateway::request_errors::RequestError;
 use crate::gateway::server::new_request_id;
 use crate::gateway::service::{GraphqlService, Parameters};
+use crate::gateway::session_check::Watch;
 use crate::gateway::settings::HttpSettings;
 use crate::gateway::top_level_errors::Code;
 
@@ -27,9 +28,10 @@ use crate::gateway::top_level_errors::Code;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A socket whose session cannot be checked for so long is closed.
 const MAX_UNCHECKED: Duration = Duration::from_secs(30);
-/// How soon a check that failed is repeated.
+/// How soon a session is looked at again whose check is overdue.
 const CHECK_RETRY: Duration = Duration::from_secs(1);
-/// The oldest copy of a session by which a socket goes on: with the interval of the checks, less than 5 s.
+/// The oldest copy of a session by which a socket opens, and how late a check of all sessions may be: with the interval of
+/// the checks, less than 5 s.
 const MAX_CHECK_AGE: Duration = Duration::from_millis(500);
 
 struct RunningOperation {
@@ -41,8 +43,8 @@ struct RunningOperation {
 /// What is known after `connection_init`.
 struct SignedIn {
     token: VerifiedToken,
-    checked_at: Instant,
-    next_check: Instant,
+    session: Watch,
+    next_look: Instant,
 }
 
 pub(super) struct Socket {
@@ -117,6 +119,7 @@ impl Socket {
                 self.leave_if_done()
             }
             () = sleep_until(deadline) => self.on_deadline().await,
+            () = session_changed(&mut self.signed_in) => self.look_at_session(),
             message = self.messages.recv() => {
                 self.heard_at = Instant::now();
                 match message {
@@ -168,13 +171,12 @@ impl Socket {
         };
         let shown = std::mem::replace(&mut self.shown, Credential::None);
         let credential = if given == Credential::None { shown } else { given };
-        let (_, token) = self.service.auth.viewer(&credential).await.map_err(|error| Some(close_of_auth(error)))?;
-        let now = Instant::now();
-        self.signed_in = token.map(|token| SignedIn {
-            token,
-            checked_at: now,
-            next_check: now + self.settings().session_check_interval,
-        });
+        let auth = &self.service.auth;
+        let (_, token) = auth.viewer(&credential).await.map_err(|error| Some(close_of_auth(error)))?;
+        if let Some(token) = token {
+            let session = auth.watch(&token, MAX_CHECK_AGE).await.map_err(|error| Some(close_of_auth(error)))?;
+            self.signed_in = Some(SignedIn { token, session, next_look: Instant::now() });
+        }
         self.acknowledged = true;
         self.send(protocol::connection_ack()).await
     }
@@ -258,7 +260,7 @@ impl Socket {
         let init = self.opened_at + self.settings().connection_init_timeout;
         match &self.signed_in {
             _ if !self.acknowledged => init.min(keepalive),
-            Some(signed_in) => signed_in.next_check.min(keepalive),
+            Some(signed_in) => signed_in.next_look.min(keepalive),
             None => keepalive,
         }
     }
@@ -268,7 +270,9 @@ impl Socket {
         if !self.acknowledged && now >= self.opened_at + self.settings().connection_init_timeout {
             return Err(Some(Close::INIT_TIMEOUT));
         }
-        self.check_session(now).await?;
+        if self.signed_in.as_ref().is_some_and(|signed_in| now >= signed_in.next_look) {
+            self.look_at_session()?;
+        }
         let interval = self.settings().keepalive_interval;
         if now >= self.pinged_at + interval {
             if now >= self.heard_at + interval * 2 {
@@ -281,42 +285,36 @@ impl Socket {
         Ok(())
     }
 
-    /// While signed in: whether the token still serves. While the session cannot be read the socket goes on for a time:
-    /// a restart of the users actor is not its fault.
-    async fn check_session(&mut self, now: Instant) -> Result<(), Option<Close>> {
-        let interval = self.settings().session_check_interval;
-        let Some(signed_in) = self.signed_in.as_mut().filter(|signed_in| now >= signed_in.next_check) else {
-            return Ok(());
-        };
-        if clock::now().0 >= signed_in.token.expires_at.saturating_mul(1_000) {
+    /// While signed in: whether the token still serves, by what was last seen of its session. While sessions cannot be
+    /// read the socket goes on for a time: a restart of the users actor is not its fault.
+    fn look_at_session(&mut self) -> Result<(), Option<Close>> {
+        let (oldest, retry) = (self.max_check_age(), CHECK_RETRY.min(self.settings().session_check_interval));
+        let Some(signed_in) = &mut self.signed_in else { return Ok(()) };
+        let left_ms = signed_in.token.expires_at.saturating_mul(1_000).saturating_sub(clock::now().0);
+        let seen = signed_in.session.latest();
+        if left_ms <= 0 || signed_in.token.viewer(seen.state).is_err() {
             return Err(Some(Close::FORBIDDEN));
         }
-        let checked = self.service.auth.check_session(&signed_in.token, MAX_CHECK_AGE).await;
-        // Counted from the answer, which may have taken long: between two checks there is time for the rest.
-        let retry = Instant::now() + CHECK_RETRY.min(interval);
-        match checked {
-            Ok(_) => {
-                signed_in.checked_at = now;
-                signed_in.next_check = retry.max(now + interval);
-                Ok(())
-            }
-            Err(AuthError::BadToken) => Err(Some(Close::FORBIDDEN)),
-            Err(AuthError::Unavailable) if now >= signed_in.checked_at + MAX_UNCHECKED => {
-                Err(Some(Close::TRY_AGAIN_LATER))
-            }
-            Err(AuthError::Unavailable) => {
-                signed_in.next_check = retry;
-                Ok(())
-            }
+        let age = seen.asked_at.elapsed();
+        if age >= MAX_UNCHECKED {
+            return Err(Some(Close::TRY_AGAIN_LATER));
         }
+        let now = Instant::now();
+        let next = if age < oldest { seen.asked_at + oldest } else { now + retry };
+        signed_in.next_look = next.min(now + Duration::from_millis(left_ms.unsigned_abs()));
+        Ok(())
     }
 
-    /// Whether the session was checked too long ago to deliver results by it: with the age that its copy may have had
-    /// then, 5 s under the usual interval. The next check is due before, so this is so only while the sessions cannot be
-    /// read, or after something else took long.
+    /// Whether the session was checked too long ago to deliver results by it. All sessions are checked at an interval, so
+    /// this is so only while they cannot be read, or after something else took long.
     fn is_check_too_old(&self) -> bool {
-        let max_age = self.settings().session_check_interval + MAX_CHECK_AGE;
-        self.signed_in.as_ref().is_some_and(|signed_in| signed_in.checked_at.elapsed() >= max_age)
+        let oldest = self.max_check_age();
+        self.signed_in.as_ref().is_some_and(|signed_in| signed_in.session.latest().asked_at.elapsed() >= oldest)
+    }
+
+    /// With the age that a session's state may have when it is asked for: 5 s under the usual interval.
+    fn max_check_age(&self) -> Duration {
+        self.settings().session_check_interval + MAX_CHECK_AGE
     }
 
     fn settings(&self) -> &HttpSettings {
@@ -336,6 +334,14 @@ impl Socket {
         };
         // Nothing more can be done for a client that does not take even this.
         drop(timeout(CLOSE_TIMEOUT, farewell).await);
+    }
+}
+
+/// Resolves when the session of who is signed in has changed.
+async fn session_changed(signed_in: &mut Option<SignedIn>) {
+    match signed_in {
+        Some(signed_in) => signed_in.session.changed().await,
+        None => std::future::pending().await,
     }
 }
 

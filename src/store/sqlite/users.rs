@@ -238,6 +238,20 @@ impl UserStore for SqliteUserStore {
         self.database.read(move |connection| sessions::state(connection, session, now)).await
     }
 
+    async fn session_states(
+        &self,
+        ids: &[SessionId],
+        now: Timestamp,
+    ) -> Result<Vec<(SessionId, SessionState)>, StoreError> {
+        let ids = ids.to_vec();
+        self.database
+            .read(move |connection| {
+                let found = |id| sessions::state(connection, id, now).map(|state| state.map(|state| (id, state)));
+                ids.into_iter().filter_map(|id| found(id).transpose()).collect()
+            })
+            .await
+    }
+
     async fn purge_sessions(&self, before: Timestamp) -> Result<u64, StoreError> {
         self.database.write(move |write| sessions::purge(write.sql(), before)).await
     }

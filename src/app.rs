@@ -26,6 +26,7 @@ use crate::actors::products::ProductActor;
 use crate::actors::supervisor::SupervisionTree;
 use crate::actors::users::UserActor;
 use crate::actors::users::hasher::PasswordHasher;
+use crate::actors::users::mail_tokens::MailTokens;
 use crate::actors::users::messages::CreateAccount;
 use crate::actors::users::tokens::AccessTokens;
 use crate::config::Config;
@@ -287,7 +288,7 @@ pub fn create_account(config: &Config, account: CreateAccount) -> Result<Result<
     actix_rt::System::new().block_on(async {
         let hasher = PasswordHasher::start(config.auth.bcrypt_cost, 1, 1, Duration::MAX);
         let store: &dyn UserStore = users.as_ref();
-        let mail_tokens = tree::mail_tokens(config, store).await?;
+        let mail_tokens = MailTokens::new(&tree::server_secret(config, store).await?);
         let preferences = Preferences::default();
         Ok(crate::actors::users::create_account(store, &mail_tokens, &hasher, account, preferences).await)
     })

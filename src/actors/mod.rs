@@ -7,6 +7,7 @@
 
 pub mod ask;
 pub mod clock;
+pub mod cursors;
 pub mod errors;
 mod inbox;
 pub mod live;
@@ -15,6 +16,7 @@ pub mod operations;
 pub mod orders;
 pub mod priority;
 pub mod products;
+pub mod server_secret;
 pub mod supervisor;
 pub mod users;
 

@@ -26,14 +26,16 @@ use super::readings::Readings;
 use super::stores::{DataDirGuard, Opened};
 use super::{AppError, Core, Stopping};
 use crate::actors::clock::now;
+use crate::actors::cursors::SealedCursors;
 use crate::actors::live::LiveHub;
 use crate::actors::operations::OperationsActor;
 use crate::actors::orders::writer::OrderWriter;
 use crate::actors::orders::{OrderActor, OrderTools};
 use crate::actors::products::ProductActor;
+use crate::actors::server_secret::ServerSecret;
 use crate::actors::supervisor::{ActorSpec, MailboxLimits, RestartPolicy, SupervisionSettings, SupervisionTree};
 use crate::actors::users::hasher::PasswordHasher;
-use crate::actors::users::keys::{KeyError, file_keys, stored_keys, stored_mail_tokens};
+use crate::actors::users::keys::{KeyError, file_keys, stored_keys, stored_server_secret};
 use crate::actors::users::mail_tokens::MailTokens;
 use crate::actors::users::tokens::AccessTokens;
 use crate::actors::users::{UserActor, UserTools};
@@ -126,8 +128,11 @@ pub(super) async fn start(
         ActorSpec::new("products", move || Ok(ProductActor::new(Arc::clone(&product_store)))).mailbox(mailbox);
 
     let writer_spec = order_writer(config, &stores, &metrics);
+    let secret = server_secret(config, stores.users.as_ref()).await?;
     let order_tools = Arc::new(OrderTools {
         store: Arc::clone(&stores.orders),
+        list_cursors: SealedCursors::of("orders", &secret),
+        change_cursors: SealedCursors::of("order changes", &secret),
         products: products_spec.address(),
         writer: writer_spec.address(),
         currency,
@@ -143,7 +148,7 @@ pub(super) async fn start(
     let user_tools = Arc::new(UserTools {
         store: Arc::clone(&stores.users),
         tokens: tokens.clone(),
-        mail_tokens: mail_tokens(config, stores.users.as_ref()).await?,
+        mail_tokens: MailTokens::new(&secret),
         hasher: hasher.clone(),
         refresh_token_days: config.auth.refresh_token_days,
         orders: orders_spec.address(),
@@ -397,8 +402,8 @@ async fn access_tokens(config: &Config, stores: &super::Stores) -> Result<Access
     AccessTokens::new(&keys, &auth.issuer, &auth.audience, lifetime).map_err(AppError::failed)
 }
 
-pub(super) async fn mail_tokens(config: &Config, users: &dyn UserStore) -> Result<MailTokens, AppError> {
-    stored_mail_tokens(users, config.auth.key_secret.expose()).await.map_err(key_failed)
+pub(super) async fn server_secret(config: &Config, users: &dyn UserStore) -> Result<ServerSecret, AppError> {
+    stored_server_secret(users, config.auth.key_secret.expose()).await.map_err(key_failed)
 }
 
 fn key_failed(error: KeyError) -> AppError {

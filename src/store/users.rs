@@ -97,7 +97,7 @@ pub struct NewPassword {
     pub at: Timestamp,
 }
 
-/// The server's secret, from which tokens in mails are derived.
+/// The server's secret, from which tokens in mails and other keys are derived.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredSecret {
     /// 32 bytes, encrypted when `encrypted`.

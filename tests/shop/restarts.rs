@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
 use serde_json::json;
 use souk::app::{App, AppError, Ended};
@@ -38,6 +40,46 @@ async fn orders_accounts_sessions_and_tokens_survive_a_restart() {
         .await;
     assert_eq!(refreshed["tokenRefresh"]["session"]["user"]["email"], json!(customer.email));
     app.sign_in(&customer.email, PASSWORD).await;
+}
+
+#[actix_rt::test]
+async fn cursors_serve_after_a_restart_and_say_nothing_of_the_shop() {
+    let app = spawn_app().await;
+    let staff = app.staff().await;
+    let product = app.create_product(&staff, 100).await;
+    let customer = app.sign_up().await;
+    for key in ["one", "two", "three"] {
+        app.place(&customer, key, &[(&product, 1)], 30_000).await;
+    }
+    let page = "query($after: Cursor) { me { orders(first: 1, after: $after) { edges { cursor node { id } } } } }";
+    let first = app.query(Some(&customer.token), page, json!({})).await["me"]["orders"]["edges"][0].clone();
+    let stream =
+        "subscription($after: Cursor) { orderUpdates(after: $after) { cursor order { id } event { sequence } } }";
+    let mut socket = Socket::connect(app.public, Some(&customer.token)).await;
+    let updates = socket.subscribe(stream, json!({})).await;
+    app.place(&customer, "four", &[(&product, 1)], 0).await;
+    let change = socket.data_of(&updates).await["orderUpdates"].clone();
+    assert_eq!(change["event"]["sequence"], 1);
+    for cursor in [&first["cursor"], &change["cursor"]] {
+        let bytes = URL_SAFE_NO_PAD.decode(cursor.as_str().unwrap()).unwrap();
+        // Behind the mark of the list the position is sealed: no process without the shop's secret can make one.
+        let sealed = URL_SAFE_NO_PAD.decode(&bytes[2..]).unwrap();
+        assert!(sealed.len() >= 60, "{cursor}");
+    }
+    let dir = tokio::task::spawn_blocking(move || app.stop()).await.unwrap();
+
+    let app = spawn_app_in(dir, |config| config.limits.enabled = false).await;
+    let next = app.query(Some(&customer.token), page, json!({ "after": first["cursor"] })).await;
+    let next = &next["me"]["orders"]["edges"][0]["node"]["id"];
+    assert!(next.is_string() && *next != first["node"]["id"]);
+    let mut socket = Socket::connect(app.public, Some(&customer.token)).await;
+    let updates = socket.subscribe(stream, json!({ "after": change["cursor"] })).await;
+    let resumed = socket.data_of(&updates).await["orderUpdates"].clone();
+    assert_eq!((&resumed["order"]["id"], &resumed["event"]["sequence"]), (&change["order"]["id"], &json!(2)));
+    // A position that was not sealed opens nothing.
+    let bare = URL_SAFE_NO_PAD.encode(format!("o:{}", URL_SAFE_NO_PAD.encode("1")));
+    let refused = app.answer(Some(&customer.token), page, json!({ "after": bare })).await;
+    assert_eq!(refused["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{refused}");
 }
 
 #[actix_rt::test]

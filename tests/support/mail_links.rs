@@ -1,7 +1,7 @@
 //! The tokens of mailed links, as the worker that sends the mail gets them: derived from the shop's own secret.
 
 use souk::actors::clock;
-use souk::actors::users::keys::stored_mail_tokens;
+use souk::actors::users::keys::stored_server_secret;
 use souk::actors::users::mail_tokens::MailTokens;
 use souk::domain::ids::UserId;
 use souk::domain::mail_requests::MailRequestKind;
@@ -20,8 +20,8 @@ pub struct MailLinks {
 impl MailLinks {
     pub async fn of(app: &TestApp) -> Self {
         let (store, _) = SqliteUserStore::open_in(&app.config.data_dir).unwrap();
-        let tokens = stored_mail_tokens(&store, app.config.auth.key_secret.expose()).await.unwrap();
-        Self { store, tokens }
+        let secret = stored_server_secret(&store, app.config.auth.key_secret.expose()).await.unwrap();
+        Self { store, tokens: MailTokens::new(&secret) }
     }
 
     /// The tokens of an account's requests of a kind, the newest first.

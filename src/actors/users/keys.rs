@@ -1,4 +1,4 @@
-//! The keys that sign access tokens and the secret that mail tokens are derived from: in the users store, encrypted
+//! The keys that sign access tokens and the server's secret: in the users store, encrypted
 //! where a secret is configured. Signing keys may be in files instead.
 //!
 //! In the store they are made at the first start, so that every process on one store accepts the others' tokens.
@@ -12,9 +12,9 @@ use ed25519_dalek::pkcs8::spki::DecodePublicKey;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use sha2::{Digest, Sha256};
 
-use super::mail_tokens::MailTokens;
 use super::tokens::{KeyMaterial, kid_of};
 use crate::actors::clock::now;
+use crate::actors::server_secret::ServerSecret;
 use crate::store::StoreError;
 use crate::store::users::{StoredSecret, StoredSigningKey, UserStore};
 
@@ -32,24 +32,24 @@ pub enum KeyError {
     File { path: PathBuf, reason: String },
     #[error("signing key {kid}: {reason}")]
     Invalid { kid: String, reason: String },
-    #[error("the secret of mail tokens is encrypted under another auth.key_secret than the configured one")]
-    WrongSecretOfMailTokens,
-    #[error("the secret of mail tokens in the users store is encrypted: set auth.key_secret")]
-    SecretOfMailTokensMissing,
+    #[error("the server's secret is encrypted under another auth.key_secret than the configured one")]
+    WrongSecretOfServer,
+    #[error("the server's secret in the users store is encrypted: set auth.key_secret")]
+    SecretOfServerMissing,
 }
 
 /// What is stored encrypted, each under a key of its own.
 #[derive(Clone, Copy)]
 enum Purpose {
     SigningKeys,
-    MailTokens,
+    ServerSecret,
 }
 
 impl Purpose {
     fn label(self) -> &'static [u8] {
         match self {
             Self::SigningKeys => b"souk signing keys v1\0",
-            Self::MailTokens => b"souk mail tokens v1\0",
+            Self::ServerSecret => b"souk server secret v1\0",
         }
     }
 }
@@ -109,26 +109,26 @@ pub async fn stored_keys(store: &dyn UserStore, secret: &str) -> Result<Vec<KeyM
         .collect()
 }
 
-/// The store's mail tokens; their secret is made when there is none. An empty `secret` stores it as it is.
-pub async fn stored_mail_tokens(store: &dyn UserStore, secret: &str) -> Result<MailTokens, KeyError> {
+/// The server's secret; it is made when there is none. An empty `secret` stores it as it is.
+pub async fn stored_server_secret(store: &dyn UserStore, secret: &str) -> Result<ServerSecret, KeyError> {
     let stored = match store.server_secret().await? {
         Some(stored) => stored,
         None => {
             let made: [u8; 32] = rand::random();
             let encrypted = !secret.is_empty();
-            let sealed = if encrypted { seal(Purpose::MailTokens, &made, secret) } else { made.to_vec() };
+            let sealed = if encrypted { seal(Purpose::ServerSecret, &made, secret) } else { made.to_vec() };
             // Of several processes that start at once one wins; all go on with its secret.
             store.ensure_server_secret(StoredSecret { secret: sealed, encrypted, created_at: now() }).await?
         }
     };
     let opened = match (stored.encrypted, secret.is_empty()) {
-        (true, true) => return Err(KeyError::SecretOfMailTokensMissing),
-        (true, false) => open(Purpose::MailTokens, &stored.secret, secret).ok_or(KeyError::WrongSecretOfMailTokens)?,
+        (true, true) => return Err(KeyError::SecretOfServerMissing),
+        (true, false) => open(Purpose::ServerSecret, &stored.secret, secret).ok_or(KeyError::WrongSecretOfServer)?,
         (false, _) => stored.secret,
     };
     let opened: [u8; 32] =
-        opened.try_into().map_err(|_| StoreError::Broken("the secret of mail tokens has another length".into()))?;
-    Ok(MailTokens::new(&opened))
+        opened.try_into().map_err(|_| StoreError::Broken("the server's secret has another length".into()))?;
+    Ok(ServerSecret::new(opened))
 }
 
 /// The key of a PKCS#8 PEM file, then the public keys (SPKI PEM) whose tokens are still accepted.
@@ -152,10 +152,10 @@ mod tests {
 
     #[test]
     fn what_is_sealed_opens_under_its_own_secret_and_purpose_only() {
-        let sealed = seal(Purpose::MailTokens, b"content", "one secret");
-        assert_eq!(open(Purpose::MailTokens, &sealed, "one secret").as_deref(), Some(b"content".as_slice()));
-        assert_eq!(open(Purpose::MailTokens, &sealed, "another"), None);
+        let sealed = seal(Purpose::ServerSecret, b"content", "one secret");
+        assert_eq!(open(Purpose::ServerSecret, &sealed, "one secret").as_deref(), Some(b"content".as_slice()));
+        assert_eq!(open(Purpose::ServerSecret, &sealed, "another"), None);
         assert_eq!(open(Purpose::SigningKeys, &sealed, "one secret"), None);
-        assert_eq!(open(Purpose::MailTokens, &sealed[..5], "one secret"), None);
+        assert_eq!(open(Purpose::ServerSecret, &sealed[..5], "one secret"), None);
     }
 }

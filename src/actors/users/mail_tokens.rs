@@ -7,10 +7,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
 
 use super::token_hash;
+use crate::actors::server_secret::{ServerSecret, hmac};
 use crate::domain::ids::{MailRequestId, UserId};
 use crate::domain::mail_requests::{MailRequest, MailRequestKind};
 use crate::domain::time::Timestamp;
@@ -32,21 +31,12 @@ pub struct MailTokens {
     nonce_key: [u8; 32],
 }
 
-fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
-    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key).expect("HMAC takes keys of every length");
-    for part in parts {
-        mac.update(part);
-    }
-    mac.finalize().into_bytes().into()
-}
-
 impl MailTokens {
-    pub fn new(secret: &[u8; 32]) -> Self {
-        let derived = |purpose: &str| hmac(secret, &[b"souk mail tokens v1\0", purpose.as_bytes()]);
+    pub fn new(secret: &ServerSecret) -> Self {
         Self {
-            request_key: derived("requests"),
-            sealing_key: derived("unsubscribe"),
-            nonce_key: derived("unsubscribe nonces"),
+            request_key: secret.derive("mail requests"),
+            sealing_key: secret.derive("unsubscribe"),
+            nonce_key: secret.derive("unsubscribe nonces"),
         }
     }
 
@@ -112,7 +102,7 @@ mod tests {
     use uuid::Uuid;
 
     fn tokens() -> MailTokens {
-        MailTokens::new(&[7; 32])
+        MailTokens::new(&ServerSecret::new([7; 32]))
     }
 
     fn user(n: u128) -> UserId {
@@ -129,7 +119,7 @@ mod tests {
             token.clone(),
             tokens().of_request(MailRequestKind::Verification, id),
             tokens().of_request(MailRequestKind::PasswordReset, other_id),
-            MailTokens::new(&[8; 32]).of_request(MailRequestKind::PasswordReset, id),
+            MailTokens::new(&ServerSecret::new([8; 32])).of_request(MailRequestKind::PasswordReset, id),
         ]);
         assert_eq!(different.len(), 4);
         assert_eq!(URL_SAFE_NO_PAD.decode(&token).unwrap().len(), 32);
@@ -144,7 +134,11 @@ mod tests {
             let last = now.plus_millis(UNSUBSCRIBE_DAYS * DAY_MS);
             assert!(tokens().open_unsubscribe(&token, last).is_some());
             assert_eq!(tokens().open_unsubscribe(&token, last.plus_millis(DAY_MS)), None);
-            assert_eq!(MailTokens::new(&[8; 32]).open_unsubscribe(&token, now), None, "another secret");
+            assert_eq!(
+                MailTokens::new(&ServerSecret::new([8; 32])).open_unsubscribe(&token, now),
+                None,
+                "another secret"
+            );
         }
     }
 

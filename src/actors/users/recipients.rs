@@ -68,6 +68,7 @@ mod tests {
 
     use super::*;
     use crate::actors::ask::Address;
+    use crate::actors::server_secret::ServerSecret;
     use crate::actors::users::hasher::PasswordHasher;
     use crate::actors::users::mail_tokens::MailTokens;
     use crate::actors::users::messages::{
@@ -92,7 +93,7 @@ mod tests {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let store = Arc::new(SqliteUserStore::open_in(folder.path()).unwrap().0);
-            let tokens = MailTokens::new(&[7; 32]);
+            let tokens = MailTokens::new(&ServerSecret::new([7; 32]));
             let tools = UserTools {
                 store: store.clone(),
                 tokens: AccessTokens::new(&[KeyMaterial::generate()], "souk", "souk", 900).unwrap(),

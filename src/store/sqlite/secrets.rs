@@ -6,8 +6,8 @@ use super::failure::{Failure, broken};
 use crate::domain::time::Timestamp;
 use crate::store::users::{StoredSecret, StoredSigningKey};
 
-/// The one secret there is so far; the table has room for others.
-const MAIL_TOKENS: &str = "mail-tokens";
+/// The name of the one secret.
+const SERVER: &str = "server";
 
 pub(super) fn signing_keys(connection: &Connection) -> Result<Vec<StoredSigningKey>, Failure> {
     let mut statement = connection
@@ -41,7 +41,7 @@ pub(super) fn ensure_signing_key(
 pub(super) fn server_secret(connection: &Connection) -> Result<Option<StoredSecret>, Failure> {
     let mut statement =
         connection.prepare_cached("SELECT secret, encrypted, created_at FROM server_secrets WHERE name = ?1")?;
-    let mut rows = statement.query([MAIL_TOKENS])?;
+    let mut rows = statement.query([SERVER])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     Ok(Some(StoredSecret { secret: row.get(0)?, encrypted: row.get(1)?, created_at: Timestamp(row.get(2)?) }))
 }
@@ -52,6 +52,6 @@ pub(super) fn ensure_server_secret(connection: &Connection, secret: &StoredSecre
             "INSERT INTO server_secrets (name, secret, encrypted, created_at) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (name) DO NOTHING",
         )?
-        .execute((MAIL_TOKENS, &secret.secret, secret.encrypted, secret.created_at.0))?;
+        .execute((SERVER, &secret.secret, secret.encrypted, secret.created_at.0))?;
     server_secret(connection)?.ok_or_else(|| broken("the server's secret was saved and is not there"))
 }

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::kafka::backoff::Backoff;
 use crate::kafka::embedded::{self, EmbeddedLog, EmbeddedLogOptions};
 use crate::kafka::{EventLog, LogError};
+use crate::store::campaigns::CampaignStore;
 use crate::store::consumption::ConsumptionStore;
 use crate::store::operations::{MarkerStore, OperationsStore};
 use crate::store::orders::OrderStore;
@@ -24,6 +25,8 @@ const OPEN_WAIT: Backoff = Backoff::new(Duration::from_millis(100), Duration::fr
 pub struct Stores {
     pub users: Arc<dyn UserStore>,
     pub products: Arc<dyn ProductStore>,
+    /// In the products domain's own database.
+    pub campaigns: Arc<dyn CampaignStore>,
     pub orders: Arc<dyn OrderStore>,
     pub operations: Arc<dyn OperationsStore>,
     pub markers: Arc<dyn MarkerStore>,
@@ -114,6 +117,7 @@ pub(super) async fn open(config: &Config) -> Result<Opened, AppError> {
     let stores = Stores {
         users: files.users.clone(),
         products: files.products.clone(),
+        campaigns: files.products.clone(),
         orders: files.orders.clone(),
         operations: files.operations.clone(),
         markers: files.operations.clone(),

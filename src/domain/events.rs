@@ -88,6 +88,8 @@ pub mod event_type {
     pub const USER_PASSWORD_CHANGED: &str = "souk.user.password-changed.v1";
     /// Whoever keeps something about the user erases it.
     pub const USER_DELETED: &str = "souk.user.deleted.v1";
+    /// The campaign is stored; whoever runs campaigns goes on with it.
+    pub const CAMPAIGN_LAUNCHED: &str = "souk.campaign.launched.v1";
     pub const CAMPAIGN_CHUNK: &str = "souk.campaign.chunk.v1";
     pub const RECOMMENDATION_CHANGED: &str = "souk.recommendation.changed.v1";
     pub const NOTIFICATION_QUEUED: &str = "souk.notification.queued.v1";
@@ -275,6 +277,12 @@ pub struct UserChanged {
     /// `password-reset-requested` the reset. Its token is derived when the mail is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<MailRequestId>,
+}
+
+/// Body of `souk.campaign.launched.v1`. The key is the campaign's id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CampaignLaunched {
+    pub campaign_id: CampaignId,
 }
 
 /// Body of `souk.campaign.chunk.v1`: a campaign and some of its audience. The key is the campaign's id.

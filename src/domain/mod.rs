@@ -3,6 +3,7 @@
 //! Nothing here performs I/O, reads a clock, or knows another module of the crate: time and randomness come in as
 //! arguments, so every decision can be replayed.
 
+pub mod campaigns;
 pub mod dead_letters;
 pub mod events;
 pub mod ids;
@@ -13,6 +14,7 @@ pub mod notifications;
 pub mod orders;
 pub mod page;
 pub mod products;
+pub mod schedules;
 pub mod search;
 pub mod text;
 pub mod time;

@@ -45,6 +45,7 @@ macro_rules! conformance {
 pub mod sqlite {
     use std::sync::Arc;
 
+    use souk::store::campaigns::CampaignStore;
     use souk::store::operations::{MarkerStore, OperationsStore};
     use souk::store::orders::OrderStore;
     use souk::store::products::ProductStore;
@@ -68,6 +69,7 @@ pub mod sqlite {
         };
     }
     opens!(users, dyn UserStore, SqliteUserStore);
+    opens!(campaigns, dyn CampaignStore, SqliteProductStore);
     opens!(products, dyn ProductStore, SqliteProductStore);
     opens!(orders, dyn OrderStore, SqliteOrderStore);
     opens!(markers, dyn MarkerStore, SqliteOperationsStore);

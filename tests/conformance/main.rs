@@ -9,6 +9,7 @@
 mod harness;
 
 mod accounts;
+mod campaigns;
 mod consumption;
 mod inventory;
 mod markers;

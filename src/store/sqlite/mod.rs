@@ -4,6 +4,7 @@
 //! writer thread of the file and are answered after their commit, reads go to connections of their own.
 
 mod accounts;
+mod campaigns;
 mod catalogue;
 mod consumption;
 mod cursor;

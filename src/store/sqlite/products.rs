@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row};
 use super::database::{Database, Write};
 use super::failure::{Failure, broken};
 use super::migrations::Migration;
-use super::{catalogue, consumption, inventory, outbox};
+use super::{campaigns, catalogue, consumption, inventory, outbox};
 use crate::domain::events::PendingEvent;
 use crate::domain::ids::{OrderId, ProductId};
 use crate::domain::inventory::{Decision, InventoryRequest};
@@ -20,7 +20,9 @@ use crate::store::StoreError;
 use crate::store::consumption::{Consumed, Consumption};
 use crate::store::products::{AdjustStock, EditProduct, InsertProduct, ProductStore, StockAdjustment};
 
-const MIGRATIONS: &[Migration] = &[Migration {
+const MIGRATIONS: &[Migration] = &[PRODUCTS, campaigns::MIGRATION];
+
+const PRODUCTS: Migration = Migration {
     name: "products",
     sql: &[
         outbox::SCHEMA,
@@ -73,7 +75,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
             adjusted_at INTEGER NOT NULL
         ) STRICT;",
     ],
-}];
+};
 
 /// The columns that [`decode`] reads.
 macro_rules! columns {
@@ -86,7 +88,7 @@ pub(super) use columns;
 
 /// Products in their SQLite file.
 pub struct SqliteProductStore {
-    database: Database,
+    pub(super) database: Database,
 }
 
 super::store_over_database!(SqliteProductStore, "products", MIGRATIONS);

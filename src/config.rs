@@ -8,6 +8,7 @@
 //! An empty string stands for "not set" throughout, so that every setting has a value, a type and a line in
 //! `config.toml`.
 
+mod campaigns;
 mod error;
 mod load;
 mod net;
@@ -69,6 +70,7 @@ section! {
         orders: OrdersConfig = OrdersConfig::default(),
         notifications: NotificationsConfig = NotificationsConfig::default(),
         recommendations: RecommendationsConfig = RecommendationsConfig::default(),
+        campaigns: CampaignsConfig = CampaignsConfig::default(),
         auth: AuthConfig = AuthConfig::default(),
         limits: LimitsConfig = LimitsConfig::default(),
         supervision: SupervisionConfig = SupervisionConfig::default(),
@@ -192,6 +194,29 @@ section! {
 }
 
 section! {
+    CampaignsConfig {
+        /// 0: no price launches a campaign.
+        price_cut_percent: u32 = 0,
+        back_in_stock: bool = false,
+        /// Read through [`CampaignsConfig::schedules`].
+        schedules: Vec<ScheduleConfig> = Vec::new(),
+    }
+}
+
+section! {
+    /// One of `[[campaigns.schedules]]`.
+    ScheduleConfig {
+        name: String = String::new(),
+        cron: String = String::new(),
+        kind: ScheduleKind = ScheduleKind::Favourites,
+        subject: String = String::new(),
+        message: String = String::new(),
+        /// Only of [`ScheduleKind::Message`]; empty: not narrowed.
+        category: String = String::new(),
+    }
+}
+
+section! {
     AuthConfig {
         bcrypt_cost: u32 = 12,
         access_token_seconds: u64 = 900,
@@ -263,6 +288,14 @@ choice! { StoreKind { Sqlite, Mongodb, } }
 choice! { EventsKind { Embedded, Kafka, } }
 choice! { CacheKind { Memory, Redis, } }
 choice! { MailKind { Directory, Smtp, } }
+choice! {
+    ScheduleKind {
+        /// To each user products in stock of the categories that they buy most.
+        Favourites,
+        /// The same to everybody, or to the buyers of a category.
+        Message,
+    }
+}
 choice! {
     LogFormat {
         /// Text when stderr is a terminal, JSON otherwise.

@@ -109,6 +109,9 @@ impl Layers {
             Some(Value::Integer(_)) => {
                 text.parse().map(Value::Integer).map_err(|_| format!("`{text}` is not a whole number"))
             }
+            Some(Value::Array(_)) if text.starts_with("[{") => toml::from_str::<Table>(&format!("list = {text}"))
+                .map_err(|error| format!("it is no list of tables: {}", error.message()))
+                .map(|mut table| table.remove("list").unwrap_or_else(|| Value::Array(Vec::new()))),
             Some(Value::Array(_)) => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
                 Ok(Value::Array(items.map(|item| Value::String(item.to_owned())).collect()))

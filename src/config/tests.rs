@@ -355,3 +355,24 @@ fn origins_and_the_public_url_compare_as_browsers_write_them() {
     config.gateway.hardened = true;
     assert!(!config.gateway.serves_graphiql() && !config.gateway.answers_introspection());
 }
+
+#[test]
+fn schedules_come_as_tables_of_the_file_or_as_a_list_in_a_variable() {
+    let file = "[[campaigns.schedules]]\nname = \"weekly\"\ncron = \"0 9 * * MON\"\nsubject = \"s\"\nmessage = \"m\"\n";
+    let config = from_file(file).unwrap();
+    assert_eq!(config.campaigns.schedules[0].name, "weekly");
+    assert_eq!(from_file(&config.to_toml_masked().unwrap().replace("\"***\"", "\"\"")).unwrap(), config);
+    let list = "[{name = \"weekly\", cron = \"0 9 * * MON\", subject = \"s\", message = \"m\"}]";
+    assert_eq!(from_env(&[("SOUK__CAMPAIGNS__SCHEDULES", list)]).unwrap().campaigns, config.campaigns);
+    for (list, why) in [
+        ("weekly", "SOUK__CAMPAIGNS__SCHEDULES"),
+        ("[{name", "it is no list of tables"),
+        ("[{name = \"weekly\", hour = 9}]", "hour"),
+        (&list.replace("MON", "MOON"), "no cron expression"),
+    ] {
+        let error = from_env(&[("SOUK__CAMPAIGNS__SCHEDULES", list)]).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    let error = from_file(&file.replace("0 9", "99 9")).unwrap_err().to_string();
+    assert!(error.contains("no cron expression"), "{error}");
+}

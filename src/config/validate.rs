@@ -86,6 +86,8 @@ impl Config {
         check.range("notifications.backoff_max_ms", notifications.backoff_max_ms, 1..=DAY_MS);
         check.range("notifications.workers", notifications.workers, 1..=256);
 
+        check.range("campaigns.price_cut_percent", self.campaigns.price_cut_percent, 0..=100);
+
         let auth = &self.auth;
         check.range("auth.bcrypt_cost", auth.bcrypt_cost, 4..=15);
         check.range("auth.access_token_seconds", auth.access_token_seconds, 1..=86_400);
@@ -144,6 +146,9 @@ impl Config {
         let categories = &self.recommendations.consumable_categories;
         if categories.iter().any(|category| category.trim().is_empty()) {
             check.wrong("recommendations.consumable_categories", "a category has no name");
+        }
+        if let Err(what) = self.campaigns.schedules() {
+            check.wrong("campaigns.schedules", what);
         }
         if let Err(what) = parse_log_level(&self.log.level) {
             check.wrong("log.level", what);

@@ -16,6 +16,7 @@ use crate::domain::events::{PendingEvent, Topic};
 use crate::store::consumption::StoredRecord;
 
 pub mod backoff;
+pub mod campaigns;
 pub mod consumer;
 pub mod dead_letters;
 pub mod embedded;

@@ -3,6 +3,7 @@
 //! Reads go through copies that are at most 1 s old and are dropped on each change that this process makes; decisions
 //! about stock are taken in the store's transaction and never from a copy.
 
+pub mod campaigns;
 pub mod copies;
 pub mod messages;
 

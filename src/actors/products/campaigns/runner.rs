@@ -1,0 +1,164 @@
+//! Runs campaigns: fires the slots that are due, goes on with what is not finished, then sleeps until the next slot or
+//! until it is woken.
+//!
+//! It keeps nothing: each step begins at the cursor that the store has, and is written only if the cursor is still there.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::neighbours::Neighbours;
+use crate::actors::errors::DomainError;
+use crate::domain::campaign_triggers::TriggerRules;
+use crate::domain::campaigns::{Audience, Campaign, Step};
+use crate::domain::events::CampaignRecipient;
+use crate::domain::ids::{CampaignId, TypedId, UserId};
+use crate::domain::schedules::Schedule;
+use crate::domain::time::Timestamp;
+use crate::store::campaigns::CampaignStore;
+
+/// Users looked at in one step. With five names of products for each the chunk stays well below what the log takes.
+pub const USERS_PER_STEP: u32 = 250;
+
+/// Categories and products that a favourites campaign names to one user.
+const FAVOURITE_CATEGORIES: u32 = 3;
+const PRODUCTS_PER_USER: usize = 5;
+
+/// While something that a step needs is away, from and to.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+/// A slot is looked for at least this often while there are schedules: the clock may have been set.
+const LONGEST_SLEEP_MS: i64 = 60 * 60 * 1_000;
+
+/// What the campaigns actor works with.
+pub struct CampaignTools {
+    pub store: Arc<dyn CampaignStore>,
+    pub neighbours: Arc<dyn Neighbours>,
+    pub schedules: Vec<Schedule>,
+    pub triggers: TriggerRules,
+    pub clock: fn() -> Timestamp,
+}
+
+/// Works until it is dropped.
+pub(super) async fn run(tools: Arc<CampaignTools>, work: Arc<Notify>) {
+    let mut pause = RETRY.0;
+    loop {
+        let sleep = match tools.do_all().await {
+            Ok(()) => {
+                pause = RETRY.0;
+                tools.until_next_slot()
+            }
+            Err(error) => {
+                // Once an outage.
+                if pause == RETRY.0 {
+                    tracing::warn!(%error, "campaigns wait for a part of the shop");
+                }
+                let now = pause;
+                pause = (pause * 2).min(RETRY.1);
+                Some(now)
+            }
+        };
+        tokio::select! {
+            () = work.notified() => {}
+            () = sleep_for(sleep) => {}
+        }
+    }
+}
+
+async fn sleep_for(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl CampaignTools {
+    async fn do_all(&self) -> Result<(), DomainError> {
+        self.fire_due_slots().await?;
+        while let Some(campaign) = self.store.unfinished_campaign().await? {
+            self.step(&campaign).await?;
+        }
+        Ok(())
+    }
+
+    /// `None`: there is no schedule.
+    fn until_next_slot(&self) -> Option<Duration> {
+        let now = (self.clock)();
+        let next = self.schedules.iter().filter_map(|schedule| schedule.next_after(now)).min()?;
+        let millis = next.millis_since(now).clamp(1, LONGEST_SLEEP_MS);
+        Some(Duration::from_millis(millis.unsigned_abs()))
+    }
+
+    async fn fire_due_slots(&self) -> Result<(), DomainError> {
+        for schedule in &self.schedules {
+            let now = (self.clock)();
+            let settled = self.store.see_schedule(&schedule.name, now).await?;
+            let Some(slot) = schedule.due(settled, now) else { continue };
+            let (campaign, event) = schedule.campaign(CampaignId::from_uuid(Uuid::now_v7()), slot, now);
+            let id = campaign.id;
+            if self.store.fire_schedule(&schedule.name, slot, campaign, event).await? {
+                tracing::info!(schedule = %schedule.name, %slot, campaign = %id, "schedule fired");
+            }
+        }
+        Ok(())
+    }
+
+    async fn step(&self, campaign: &Campaign) -> Result<(), DomainError> {
+        let users = self.neighbours.opted_in(campaign.cursor, USERS_PER_STEP).await?;
+        let step = Step {
+            from: campaign.cursor,
+            to: users.last().copied(),
+            is_last: users.len() < USERS_PER_STEP as usize,
+            recipients: self.recipients(&campaign.pitch.audience, users).await?,
+        };
+        // A step that is lost was written by another process: the next one begins where that left off.
+        self.store.advance_campaign(campaign.id, step, (self.clock)()).await?;
+        Ok(())
+    }
+
+    async fn recipients(
+        &self,
+        audience: &Audience,
+        mut users: Vec<UserId>,
+    ) -> Result<Vec<CampaignRecipient>, DomainError> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        match audience {
+            Audience::Everybody => {}
+            Audience::BuyersOf(category) => {
+                let buyers: HashSet<_> =
+                    self.neighbours.buyers_of(category, users.clone()).await?.into_iter().collect();
+                users.retain(|user| buyers.contains(user));
+            }
+            Audience::Favourites => return self.with_favourites(users).await,
+        }
+        Ok(users.into_iter().map(|user_id| CampaignRecipient { user_id, products: Vec::new() }).collect())
+    }
+
+    /// Those for whom something is in stock, with what it is.
+    async fn with_favourites(&self, users: Vec<UserId>) -> Result<Vec<CampaignRecipient>, DomainError> {
+        let favourites = self.neighbours.favourite_categories(users, FAVOURITE_CATEGORIES).await?;
+        let mut in_stock = BTreeMap::new();
+        for category in favourites.iter().flat_map(|(_, categories)| categories) {
+            if !in_stock.contains_key(category) {
+                let products = self.neighbours.in_stock(category, PRODUCTS_PER_USER as u32).await?;
+                in_stock.insert(category, products.into_iter().map(|product| product.name).collect::<Vec<_>>());
+            }
+        }
+        let recipient = |(user_id, categories): &(UserId, Vec<String>)| {
+            let shelves: Vec<_> = categories.iter().filter_map(|category| in_stock.get(category)).collect();
+            // The first of each category, then the second of each.
+            let products: Vec<String> = (0..PRODUCTS_PER_USER)
+                .flat_map(|place| shelves.iter().filter_map(move |shelf| shelf.get(place)))
+                .take(PRODUCTS_PER_USER)
+                .cloned()
+                .collect();
+            (!products.is_empty()).then_some(CampaignRecipient { user_id: *user_id, products })
+        };
+        Ok(favourites.iter().filter_map(recipient).collect())
+    }
+}

@@ -10,6 +10,7 @@ use crate::kafka::embedded::{self, EmbeddedLog, EmbeddedLogOptions};
 use crate::kafka::{EventLog, LogError};
 use crate::store::campaigns::CampaignStore;
 use crate::store::consumption::ConsumptionStore;
+use crate::store::notifications::NotificationStore;
 use crate::store::operations::{MarkerStore, OperationsStore};
 use crate::store::orders::OrderStore;
 use crate::store::outbox::Outbox;
@@ -28,6 +29,7 @@ pub struct Stores {
     /// In the products domain's own database.
     pub campaigns: Arc<dyn CampaignStore>,
     pub orders: Arc<dyn OrderStore>,
+    pub notifications: Arc<dyn NotificationStore>,
     pub operations: Arc<dyn OperationsStore>,
     pub markers: Arc<dyn MarkerStore>,
     /// One a domain.
@@ -36,6 +38,8 @@ pub struct Stores {
     pub product_consumption: Arc<dyn ConsumptionStore>,
     /// Where group `orders` does.
     pub order_consumption: Arc<dyn ConsumptionStore>,
+    /// Where group `notifications` does.
+    pub notification_consumption: Arc<dyn ConsumptionStore>,
     /// Where group `dead-letters` does.
     pub operations_consumption: Arc<dyn ConsumptionStore>,
 }
@@ -119,11 +123,19 @@ pub(super) async fn open(config: &Config) -> Result<Opened, AppError> {
         products: files.products.clone(),
         campaigns: files.products.clone(),
         orders: files.orders.clone(),
+        notifications: files.notifications.clone(),
         operations: files.operations.clone(),
         markers: files.operations.clone(),
-        outboxes: vec![files.users.clone(), files.products.clone(), files.orders.clone(), files.operations.clone()],
+        outboxes: vec![
+            files.users.clone(),
+            files.products.clone(),
+            files.orders.clone(),
+            files.notifications.clone(),
+            files.operations.clone(),
+        ],
         product_consumption: files.products.clone(),
         order_consumption: files.orders.clone(),
+        notification_consumption: files.notifications.clone(),
         operations_consumption: files.operations.clone(),
     };
     let appended = Arc::clone(&log);

@@ -278,9 +278,9 @@ pub struct StandardLimits {
     pub per_recipient_per_day: u32,
 }
 
-/// Notifications of a campaign, by what became of them.
+/// How many notifications a campaign has, by what became of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct CampaignCounts {
+pub struct CampaignTally {
     /// Of all of them.
     pub total: u64,
     pub queued: u64,
@@ -291,7 +291,7 @@ pub struct CampaignCounts {
 
 #[cfg(test)]
 mod tests {
-    use super::content::tests::{digest, order_news, promotion};
+    use super::content::tests::{digest, order, promotion};
     use super::*;
     use crate::domain::ids::TypedId;
     use crate::domain::orders::OrderStatus;
@@ -312,12 +312,11 @@ mod tests {
         let all = Preferences { order_updates: true, promotions: true, recommendations: true };
         for (content, refusal) in [
             (Content::PasswordChanged, None),
-            (Content::Welcome { request_id: None }, None),
-            (Content::Order(order_news(OrderStatus::Confirmed)), None),
-            (Content::Order(order_news(OrderStatus::Rejected)), Some(SkipReason::OrderUpdatesOff)),
-            (Content::Order(order_news(OrderStatus::Shipped)), Some(SkipReason::OrderUpdatesOff)),
-            (Content::Order(order_news(OrderStatus::Delivered)), Some(SkipReason::OrderUpdatesOff)),
-            (Content::Order(order_news(OrderStatus::Cancelled)), Some(SkipReason::OrderUpdatesOff)),
+            (order(OrderStatus::Confirmed), None),
+            (order(OrderStatus::Rejected), Some(SkipReason::OrderUpdatesOff)),
+            (order(OrderStatus::Shipped), Some(SkipReason::OrderUpdatesOff)),
+            (order(OrderStatus::Delivered), Some(SkipReason::OrderUpdatesOff)),
+            (order(OrderStatus::Cancelled), Some(SkipReason::OrderUpdatesOff)),
             (promotion(), Some(SkipReason::PromotionsOff)),
             (digest(), Some(SkipReason::RecommendationsOff)),
         ] {

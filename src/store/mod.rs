@@ -6,6 +6,7 @@
 
 pub mod campaigns;
 pub mod consumption;
+pub mod notifications;
 pub mod operations;
 pub mod orders;
 pub mod outbox;

@@ -13,7 +13,7 @@ pub type PendingEventId = (String, i64);
 /// Pending events of one domain's database. Its one user is the relay.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// The domain, for logs and metrics: `users`, `products`, `orders`, `operations`.
+    /// The domain, for logs and metrics: `users`, `products`, `orders`, `notifications`, `operations`.
     fn domain(&self) -> &'static str;
 
     /// The events of each commit of this process from now on, in commit order, right after the commit. The newest

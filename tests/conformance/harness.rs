@@ -46,10 +46,13 @@ pub mod sqlite {
     use std::sync::Arc;
 
     use souk::store::campaigns::CampaignStore;
+    use souk::store::notifications::NotificationStore;
     use souk::store::operations::{MarkerStore, OperationsStore};
     use souk::store::orders::OrderStore;
     use souk::store::products::ProductStore;
-    use souk::store::sqlite::{SqliteOperationsStore, SqliteOrderStore, SqliteProductStore, SqliteUserStore};
+    use souk::store::sqlite::{
+        SqliteNotificationStore, SqliteOperationsStore, SqliteOrderStore, SqliteProductStore, SqliteUserStore,
+    };
     use souk::store::users::UserStore;
 
     use super::Under;
@@ -72,6 +75,7 @@ pub mod sqlite {
     opens!(campaigns, dyn CampaignStore, SqliteProductStore);
     opens!(products, dyn ProductStore, SqliteProductStore);
     opens!(orders, dyn OrderStore, SqliteOrderStore);
+    opens!(notifications, dyn NotificationStore, SqliteNotificationStore);
     opens!(markers, dyn MarkerStore, SqliteOperationsStore);
     opens!(operations, dyn OperationsStore, SqliteOperationsStore);
 }

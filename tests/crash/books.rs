@@ -31,7 +31,7 @@ pub fn id_of<T>(row: &Row<'_>, column: usize, make: impl Fn([u8; 16]) -> T) -> r
     row.get::<_, [u8; 16]>(column).map(make)
 }
 
-pub const DOMAINS: [&str; 4] = ["users.db", "products.db", "orders.db", "operations.db"];
+pub const DOMAINS: [&str; 5] = ["users.db", "products.db", "orders.db", "notifications.db", "operations.db"];
 pub const CONSUMERS: [(&str, &str, &str); 3] = [
     ("products.db", "inventory", "order-events"),
     ("orders.db", "orders", "inventory-events"),

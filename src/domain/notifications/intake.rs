@@ -1,32 +1,48 @@
 //! What an event of another domain becomes: something to tell a user, something to remember about one, or nothing.
 
-use super::content::{Content, OrderNews};
-use super::{SkipReason, objection};
+use super::content::Content;
+use super::{NewNotification, SkipReason, objection};
 use crate::domain::events::{CampaignChunk, OrderChanged, RecommendationChanged, UserChanged, event_type};
 use crate::domain::ids::{NotificationId, UserId};
+use crate::domain::orders::OrderStatus;
 use crate::domain::time::Timestamp;
 use crate::domain::users::Preferences;
 
 /// What an event asks of this domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Intake {
-    /// The same cause tells the same user once.
-    Tell { user_id: UserId, content: Content, cause: Cause },
+    Tell(NewNotification),
     /// The user wants this now.
-    Remember { user_id: UserId, preferences: Preferences, demo: bool },
+    Remember {
+        user_id: UserId,
+        preferences: Preferences,
+        demo: bool,
+    },
     /// Nothing personal is kept about the user, and nothing is told any more.
-    Erase { user_id: UserId },
+    Erase {
+        user_id: UserId,
+    },
     /// The dead letter of a notification was replayed.
-    Requeue { id: NotificationId, round: u32 },
+    Requeue {
+        id: NotificationId,
+        round: u32,
+    },
 }
 
-/// Why a user is told something.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
-    /// The event at hand.
-    Event,
-    /// A campaign, however many of its events name the user.
-    Campaign,
+/// The event that tells something.
+#[derive(Clone, Copy)]
+pub struct Cause<'a> {
+    /// Of all events this one alone has it.
+    pub key: &'a str,
+    pub new_id: &'a dyn Fn() -> NotificationId,
+}
+
+impl Cause<'_> {
+    fn tell(&self, user_id: UserId, content: Content) -> Intake {
+        // A campaign tells a user once, however many of its events name them.
+        let dedupe_key = content.campaign_id().map_or_else(|| self.key.to_owned(), |campaign| campaign.to_string());
+        Intake::Tell(NewNotification { id: (self.new_id)(), user_id, content, dedupe_key })
+    }
 }
 
 /// What of a user is known here, from the user's events.
@@ -87,64 +103,50 @@ pub fn admit(
     }
 }
 
-pub fn of_user_event(event: &str, user: &UserChanged) -> Vec<Intake> {
+pub fn of_user_event(event: &str, user: &UserChanged, cause: Cause<'_>) -> Vec<Intake> {
     let user_id = user.user_id;
-    let tell = |content| Intake::Tell { user_id, content, cause: Cause::Event };
-    let mut intake = Vec::new();
     if event == event_type::USER_DELETED {
-        intake.push(Intake::Erase { user_id });
-        return intake;
+        return vec![Intake::Erase { user_id }];
     }
-    intake.push(Intake::Remember { user_id, preferences: user.preferences, demo: user.demo });
-    intake.extend(match (event, user.request_id) {
-        (event_type::USER_SIGNED_UP, request_id) => Some(tell(Content::Welcome { request_id })),
-        (event_type::USER_VERIFICATION_REQUESTED, Some(request_id)) => Some(tell(Content::Verification { request_id })),
-        (event_type::USER_PASSWORD_RESET_REQUESTED, Some(request_id)) => {
-            Some(tell(Content::PasswordReset { request_id }))
-        }
-        (event_type::USER_PASSWORD_CHANGED, _) => Some(tell(Content::PasswordChanged)),
+    let content = match (event, user.request_id) {
+        (event_type::USER_SIGNED_UP, Some(request_id)) => Some(Content::Welcome { request_id }),
+        (event_type::USER_VERIFICATION_REQUESTED, Some(request_id)) => Some(Content::Verification { request_id }),
+        (event_type::USER_PASSWORD_RESET_REQUESTED, Some(request_id)) => Some(Content::PasswordReset { request_id }),
+        (event_type::USER_PASSWORD_CHANGED, _) => Some(Content::PasswordChanged),
         _ => None,
-    });
-    intake
+    };
+    let remember = Intake::Remember { user_id, preferences: user.preferences, demo: user.demo };
+    std::iter::once(remember).chain(content.map(|content| cause.tell(user_id, content))).collect()
 }
 
 /// A placed order sends no mail of its own.
-pub fn of_order_event(event: &str, order: OrderChanged) -> Vec<Intake> {
-    if event == event_type::ORDER_PLACED {
+pub fn of_order_event(order: OrderChanged, cause: Cause<'_>) -> Vec<Intake> {
+    if order.status == OrderStatus::Pending {
         return Vec::new();
     }
-    let user_id = order.customer_id;
-    vec![Intake::Tell { user_id, content: Content::Order(OrderNews::of(order)), cause: Cause::Event }]
+    vec![cause.tell(order.customer_id, Content::Order(Box::new(order)))]
 }
 
-pub fn of_campaign_chunk(chunk: CampaignChunk) -> Vec<Intake> {
+pub fn of_campaign_chunk(chunk: CampaignChunk, cause: Cause<'_>) -> Vec<Intake> {
     let CampaignChunk { campaign_id, subject, message, recipients, .. } = chunk;
     recipients
         .into_iter()
-        .map(|recipient| Intake::Tell {
-            user_id: recipient.user_id,
-            content: Content::Promotion {
-                campaign_id,
-                subject: subject.clone(),
-                message: message.clone(),
-                products: recipient.products,
-            },
-            cause: Cause::Campaign,
+        .map(|recipient| {
+            let (subject, message) = (subject.clone(), message.clone());
+            let content = Content::Promotion { campaign_id, subject, message, products: recipient.products };
+            cause.tell(recipient.user_id, content)
         })
         .collect()
 }
 
-pub fn of_recommendation(changed: RecommendationChanged) -> Vec<Intake> {
+pub fn of_recommendation(changed: RecommendationChanged, cause: Cause<'_>) -> Vec<Intake> {
     let RecommendationChanged { user_id, items } = changed;
-    if items.is_empty() {
-        return Vec::new();
-    }
-    vec![Intake::Tell { user_id, content: Content::Digest { items }, cause: Cause::Event }]
+    if items.is_empty() { Vec::new() } else { vec![cause.tell(user_id, Content::Digest { items })] }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::content::tests::{digest, order_changed, order_news, promotion};
+    use super::super::content::tests::{digest, order_changed, promotion};
     use super::*;
     use crate::domain::events::CampaignRecipient;
     use crate::domain::ids::{CampaignId, MailRequestId, TypedId};
@@ -156,9 +158,12 @@ mod tests {
         UserId::from_uuid(Uuid::from_u128(2))
     }
 
+    const CAUSE: Cause<'static> =
+        Cause { key: "/souk/users/usr_1-1", new_id: &|| NotificationId::from_uuid(Uuid::from_u128(1)) };
+
     fn told(intake: Vec<Intake>) -> Vec<Content> {
         let content = |intake| match intake {
-            Intake::Tell { content, .. } => Some(content),
+            Intake::Tell(new) => Some(new.content),
             _ => None,
         };
         intake.into_iter().filter_map(content).collect()
@@ -175,26 +180,26 @@ mod tests {
             request_id,
         };
         for (event, request, expected) in [
-            (event_type::USER_SIGNED_UP, Some(request_id), vec![Content::Welcome { request_id: Some(request_id) }]),
-            (event_type::USER_SIGNED_UP, None, vec![Content::Welcome { request_id: None }]),
+            (event_type::USER_SIGNED_UP, Some(request_id), vec![Content::Welcome { request_id }]),
+            (event_type::USER_SIGNED_UP, None, vec![]),
             (event_type::USER_VERIFICATION_REQUESTED, Some(request_id), vec![Content::Verification { request_id }]),
             (event_type::USER_PASSWORD_RESET_REQUESTED, Some(request_id), vec![Content::PasswordReset { request_id }]),
             (event_type::USER_PASSWORD_CHANGED, None, vec![Content::PasswordChanged]),
             (event_type::USER_UPDATED, None, vec![]),
             (event_type::USER_VERIFIED, None, vec![]),
         ] {
-            let intake = of_user_event(event, &user(request));
+            let intake = of_user_event(event, &user(request), CAUSE);
             let preferences = Preferences::default();
             assert_eq!(intake[0], Intake::Remember { user_id: user_id(), preferences, demo: false }, "{event}");
             assert_eq!(told(intake), expected, "{event}");
         }
-        let deleted = of_user_event(event_type::USER_DELETED, &user(None));
+        let deleted = of_user_event(event_type::USER_DELETED, &user(None), CAUSE);
         assert_eq!(deleted, [Intake::Erase { user_id: user_id() }]);
     }
 
     #[test]
     fn a_placed_order_is_not_told_and_every_change_after_it_is() {
-        assert_eq!(of_order_event(event_type::ORDER_PLACED, order_changed(OrderStatus::Pending)), []);
+        assert_eq!(of_order_event(order_changed(OrderStatus::Pending), CAUSE), []);
         for status in [
             OrderStatus::Confirmed,
             OrderStatus::Rejected,
@@ -202,8 +207,8 @@ mod tests {
             OrderStatus::Delivered,
             OrderStatus::Cancelled,
         ] {
-            let intake = of_order_event(status.event_type(), order_changed(status));
-            assert_eq!(told(intake), [Content::Order(order_news(status))]);
+            let intake = of_order_event(order_changed(status), CAUSE);
+            assert_eq!(told(intake), [Content::Order(Box::new(order_changed(status)))]);
         }
     }
 
@@ -218,10 +223,12 @@ mod tests {
             message: "Cheaper".into(),
             recipients: vec![recipient(1), recipient(2)],
         };
-        let intake = of_campaign_chunk(chunk);
-        assert!(intake.iter().all(|intake| matches!(intake, Intake::Tell { cause: Cause::Campaign, .. })));
+        let campaign = chunk.campaign_id.to_string();
+        let intake = of_campaign_chunk(chunk, CAUSE);
         assert_eq!(intake.len(), 2);
-        assert_eq!(of_recommendation(RecommendationChanged { user_id: user_id(), items: Vec::new() }), []);
+        let by_campaign = |intake: &Intake| matches!(intake, Intake::Tell(new) if new.dedupe_key == campaign);
+        assert!(intake.iter().all(by_campaign), "a campaign tells a user once: {intake:?}");
+        assert_eq!(of_recommendation(RecommendationChanged { user_id: user_id(), items: Vec::new() }, CAUSE), []);
     }
 
     #[test]

@@ -9,11 +9,14 @@ mod catalogue;
 mod consumption;
 mod cursor;
 mod database;
+mod deliveries;
 mod failure;
 mod inventory;
 mod lock;
 mod mail_requests;
 mod migrations;
+mod notification_rows;
+mod notifications;
 mod operations;
 mod order_outbox;
 mod orders;
@@ -30,6 +33,7 @@ use std::sync::Arc;
 
 pub use lock::{DataDirLock, LockError};
 pub use migrations::{Migrated, OpenError};
+pub use notifications::SqliteNotificationStore;
 pub use operations::SqliteOperationsStore;
 pub use orders::SqliteOrderStore;
 pub use products::SqliteProductStore;
@@ -41,25 +45,34 @@ pub struct SqliteStores {
     pub users: Arc<SqliteUserStore>,
     pub products: Arc<SqliteProductStore>,
     pub orders: Arc<SqliteOrderStore>,
+    pub notifications: Arc<SqliteNotificationStore>,
     pub operations: Arc<SqliteOperationsStore>,
     /// What opening did to each file.
     pub migrated: Vec<Migrated>,
 }
 
 impl SqliteStores {
-    /// Opens `users.db`, `products.db`, `orders.db` and `operations.db`; makes what is missing, the folder too, and
-    /// brings every file to its newest version. Blocks.
+    /// Opens a file for each domain, such as `users.db`; makes what is missing, the folder too, and brings every file to
+    /// its newest version. Blocks.
     pub fn open(data_dir: &Path) -> Result<Self, OpenError> {
         let (users, users_migrated) = SqliteUserStore::open_in(data_dir)?;
         let (products, products_migrated) = SqliteProductStore::open_in(data_dir)?;
         let (orders, orders_migrated) = SqliteOrderStore::open_in(data_dir)?;
+        let (notifications, notifications_migrated) = SqliteNotificationStore::open_in(data_dir)?;
         let (operations, operations_migrated) = SqliteOperationsStore::open_in(data_dir)?;
         Ok(Self {
             users: Arc::new(users),
             products: Arc::new(products),
             orders: Arc::new(orders),
+            notifications: Arc::new(notifications),
             operations: Arc::new(operations),
-            migrated: vec![users_migrated, products_migrated, orders_migrated, operations_migrated],
+            migrated: vec![
+                users_migrated,
+                products_migrated,
+                orders_migrated,
+                notifications_migrated,
+                operations_migrated,
+            ],
         })
     }
 
@@ -68,6 +81,7 @@ impl SqliteStores {
         self.users.close();
         self.products.close();
         self.orders.close();
+        self.notifications.close();
         self.operations.close();
     }
 }

@@ -1,0 +1,196 @@
+//! Port of the notifications store: the queue of mails, and the inboxes.
+//!
+//! A mail is claimed by lease, so that many processes can deliver: while the lease lasts nobody else claims it, and only
+//! who holds it settles it. A lease that nobody settles ends by itself.
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::StoreError;
+use super::consumption::{Consumed, Consumption, StoredRecord};
+use super::operations::DeadLetter;
+use crate::domain::events::{PendingEvent, Topic, event_type, source};
+use crate::domain::ids::{CampaignId, NotificationId, UserId};
+use crate::domain::notifications::attempts::{Attempt, RetryPolicy};
+use crate::domain::notifications::intake::Intake;
+use crate::domain::notifications::{CampaignTally, NewNotification, Notification, StandardLimits};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::time::Timestamp;
+
+/// One claim's hold on what it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lease(pub Uuid);
+
+/// What somebody is ready to deliver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClaimWanted {
+    pub critical: u32,
+    pub standard: u32,
+    pub limits: StandardLimits,
+    pub lease: Lease,
+    pub lease_ms: i64,
+    pub now: Timestamp,
+}
+
+/// What a claim took, and when another one is worth its while.
+#[derive(Debug, Clone, Default)]
+pub struct Claim {
+    /// Critical ones first, each in the order in which they became due; of one recipient one at a time.
+    pub taken: Vec<Notification>,
+    /// Ended as SKIPPED instead, over the daily limit.
+    pub skipped: u32,
+    /// Something due was left: there was no room for it, or its recipient is being delivered to.
+    pub left: bool,
+    /// When something becomes due, a lease ends, or the pace allows more.
+    pub again_at: Option<Timestamp>,
+}
+
+/// How an attempt at a claimed mail ended, and how to go on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SettleAttempt {
+    pub id: NotificationId,
+    pub lease: Lease,
+    pub attempt: Attempt,
+    pub policy: RetryPolicy,
+    /// The pace of standard mail, to which a skipped one gives its place back.
+    pub per_second: u32,
+    pub at: Timestamp,
+    /// 0.0 to 1.0, for the delay of the next attempt.
+    pub chance: f64,
+}
+
+/// What settling did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    Sent,
+    Skipped,
+    /// To be tried again then.
+    Again(Timestamp),
+    /// With its dead letter.
+    Dead,
+    /// The lease is not the one that holds it: nothing was written.
+    Lost,
+}
+
+/// Which notifications were read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MarkRead {
+    /// All of these.
+    These(Vec<NotificationId>),
+    /// Up to so many of the unread ones.
+    Unread(u32),
+}
+
+/// A page of an inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboxPage {
+    pub page: Page<Notification>,
+    /// Of the whole inbox.
+    pub unread: u64,
+}
+
+/// How many are queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueDepths {
+    pub critical: u64,
+    pub standard: u64,
+}
+
+#[async_trait]
+pub trait NotificationStore: Send + Sync {
+    /// Does what events ask, with the progress of their group. Who is told what is decided by
+    /// `domain::notifications::intake::admit`; what the user was told already is passed over.
+    async fn take_in(
+        &self,
+        intake: Vec<Intake>,
+        digest_every_days: u32,
+        consumption: Consumption,
+        at: Timestamp,
+    ) -> Result<Consumed<()>, StoreError>;
+
+    /// Queues many in one commit, whatever is known of their users; how many were new.
+    async fn insert_notifications(&self, batch: Vec<NewNotification>, at: Timestamp) -> Result<u64, StoreError>;
+
+    /// Takes what is due, within the shop's limits on standard mail.
+    async fn claim(&self, wanted: ClaimWanted) -> Result<Claim, StoreError>;
+
+    /// Ends an attempt, if the lease still holds.
+    async fn settle(&self, attempt: SettleAttempt) -> Result<Settled, StoreError>;
+
+    /// Gives back what was claimed and not tried: due at once.
+    async fn release(&self, claimed: Vec<(NotificationId, Lease)>) -> Result<(), StoreError>;
+
+    /// Ends every lease but those on these; how many. For a store that no other process delivers from.
+    async fn void_leases(&self, but: Vec<NotificationId>) -> Result<u64, StoreError>;
+
+    async fn queue_depths(&self) -> Result<QueueDepths, StoreError>;
+
+    /// Those that exist, in no order; with a user only theirs.
+    async fn notifications(
+        &self,
+        ids: &[NotificationId],
+        user: Option<UserId>,
+    ) -> Result<Vec<Notification>, StoreError>;
+
+    /// Newest first.
+    async fn inbox(&self, user: UserId, unread_only: bool, page: &PageRequest) -> Result<InboxPage, StoreError>;
+
+    /// How many became read. `None`: one of them is not there or not this user's, and nothing was changed.
+    async fn mark_read(&self, user: UserId, which: MarkRead, at: Timestamp) -> Result<Option<u64>, StoreError>;
+
+    /// The position after which a stream that starts now begins.
+    async fn latest_received(&self) -> Result<String, StoreError>;
+
+    /// Up to `limit` of a user's notifications after a position, oldest first, each with its own.
+    async fn received_after(
+        &self,
+        user: UserId,
+        cursor: &str,
+        limit: u32,
+    ) -> Result<Vec<(String, Notification)>, StoreError>;
+
+    /// All that is kept about a user, oldest first.
+    async fn export_notifications(&self, user: UserId) -> Result<Vec<Notification>, StoreError>;
+
+    /// Of each campaign, in this order; one without notifications has none.
+    async fn campaign_tallies(&self, ids: &[CampaignId]) -> Result<Vec<(CampaignId, CampaignTally)>, StoreError>;
+}
+
+/// The group under which a notification's dead letter is kept, and which takes its replay.
+pub const GROUP: &str = "notifications";
+
+/// The dead letter of a notification that is DEAD now. Its record is the event that says so; a replay brings that event
+/// back to the group. `position` tells the notifications apart where a record names its place.
+pub fn letter_of(notification: &Notification, position: i64, at: Timestamp) -> PendingEvent {
+    let Notification { id, round, .. } = notification;
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let letter = DeadLetter {
+        id: format!("{GROUP}/{id}/{round}"),
+        source: GROUP.to_owned(),
+        reason: notification.last_error.clone().unwrap_or_default(),
+        attempts: notification.attempts,
+        record: StoredRecord {
+            topic: Topic::NotificationEvents.name().to_owned(),
+            partition: 0,
+            offset: position,
+            key: notification.user_id.to_string(),
+            headers: vec![
+                header("ce_specversion", "1.0"),
+                header("ce_type", event_type::NOTIFICATION_DEAD),
+                header("ce_source", source::NOTIFICATIONS),
+                header("ce_id", &format!("{id}-{}", notification.event_sequence)),
+                header("ce_time", &at.to_string()),
+                header("ce_subject", &id.to_string()),
+                header("content-type", "application/json"),
+            ],
+            body: serde_json::to_string(&notification.changed())
+                .expect("event bodies are plain data: nothing in them can fail to serialise"),
+        },
+        round: *round,
+        failed_at: at,
+        replayed_at: None,
+        discarded_at: None,
+    };
+    let id = letter.id.clone();
+    PendingEvent::new(Topic::DeadLetterQueue, source::NOTIFICATIONS, event_type::DEAD_LETTER, id, 1, at, &letter)
+}

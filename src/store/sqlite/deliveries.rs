@@ -1,0 +1,257 @@
+//! The queue of mails in the notifications file: claims by lease, and what became of each attempt.
+//!
+//! A leased mail is one that is due when its lease ends, so a claim looks at one index and what a dead process had in
+//! hand comes back by itself.
+
+use std::collections::HashSet;
+
+use rusqlite::Connection;
+
+use super::database::Write;
+use super::failure::Failure;
+use super::notification_rows::{by_id, by_position, save};
+use crate::domain::events::event_type;
+use crate::domain::ids::{NotificationId, UserId};
+use crate::domain::notifications::attempts::Pace;
+use crate::domain::notifications::{
+    NotificationPriority, NotificationStatus, SkipReason, is_over_daily_limit, start_of_day,
+};
+use crate::domain::time::Timestamp;
+use crate::store::notifications::{Claim, ClaimWanted, Lease, QueueDepths, SettleAttempt, Settled, letter_of};
+
+/// Due mails that one claim looks at: bounds how long it holds the writer.
+const LOOKED_AT: u32 = 256;
+
+pub(super) fn claim(write: &mut Write<'_>, wanted: &ClaimWanted) -> Result<Claim, Failure> {
+    let mut claim = Claim::default();
+    let mut busy = recipients_in_hand(write.sql(), wanted.now)?;
+    for priority in NotificationPriority::ALL {
+        match priority {
+            NotificationPriority::Critical => claim_critical(write, wanted, &mut busy, &mut claim)?,
+            NotificationPriority::Standard => claim_standard(write, wanted, &mut busy, &mut claim)?,
+        }
+        if let Some(due) = next_due(write.sql(), priority, wanted.now)? {
+            claim.again_at = earlier(claim.again_at, due);
+        }
+    }
+    Ok(claim)
+}
+
+fn earlier(known: Option<Timestamp>, other: Timestamp) -> Option<Timestamp> {
+    Some(known.map_or(other, |known| known.min(other)))
+}
+
+fn claim_critical(
+    write: &mut Write<'_>,
+    wanted: &ClaimWanted,
+    busy: &mut HashSet<UserId>,
+    claim: &mut Claim,
+) -> Result<(), Failure> {
+    let mut taken = 0;
+    for candidate in candidates(write.sql(), NotificationPriority::Critical, wanted.now)? {
+        if taken == wanted.critical || busy.contains(&candidate.user_id) {
+            claim.left = true;
+        } else {
+            take(write, wanted, candidate, busy, claim)?;
+            taken += 1;
+        }
+    }
+    Ok(())
+}
+
+fn claim_standard(
+    write: &mut Write<'_>,
+    wanted: &ClaimWanted,
+    busy: &mut HashSet<UserId>,
+    claim: &mut Claim,
+) -> Result<(), Failure> {
+    let limits = wanted.limits;
+    let mut pace = pace(write.sql())?;
+    let available = pace.available(limits.per_second, wanted.now);
+    let (mut taken, mut looked_at) = (0, 0);
+    for candidate in candidates(write.sql(), NotificationPriority::Standard, wanted.now)? {
+        looked_at += 1;
+        let sent = sent_today(write.sql(), candidate.user_id, wanted.now)?;
+        if busy.contains(&candidate.user_id) {
+            claim.left = true;
+        } else if is_over_daily_limit(sent, limits.per_recipient_per_day) {
+            skip_over_limit(write, candidate.position, wanted.now)?;
+            claim.skipped += 1;
+        } else if taken == wanted.standard {
+            claim.left = true;
+            break;
+        } else if taken == available {
+            // A part of a burst at a time: one commit for each single mail would cost more than the mail.
+            let worth_while = (wanted.standard - taken).min(Pace::burst(limits.per_second) / 2).max(1);
+            pace.take(taken, limits.per_second, wanted.now);
+            claim.again_at = earlier(claim.again_at, pace.when(worth_while, limits.per_second));
+            return save_pace(write, pace);
+        } else {
+            take(write, wanted, candidate, busy, claim)?;
+            taken += 1;
+        }
+    }
+    if looked_at == LOOKED_AT && claim.skipped > 0 {
+        claim.again_at = earlier(claim.again_at, wanted.now);
+    }
+    if taken > 0 {
+        pace.take(taken, limits.per_second, wanted.now);
+        save_pace(write, pace)?;
+    }
+    Ok(())
+}
+
+fn take(
+    write: &mut Write<'_>,
+    wanted: &ClaimWanted,
+    candidate: Candidate,
+    busy: &mut HashSet<UserId>,
+    claim: &mut Claim,
+) -> Result<(), Failure> {
+    let Some(mut stored) = by_position(write.sql(), candidate.position)? else { return Ok(()) };
+    stored.due_at = wanted.now.plus_millis(wanted.lease_ms);
+    stored.lease = Some(wanted.lease);
+    save(write, &mut stored, None, wanted.now)?;
+    busy.insert(candidate.user_id);
+    claim.taken.push(stored.notification);
+    Ok(())
+}
+
+fn skip_over_limit(write: &mut Write<'_>, position: i64, now: Timestamp) -> Result<(), Failure> {
+    let Some(mut stored) = by_position(write.sql(), position)? else { return Ok(()) };
+    stored.notification.skip(SkipReason::DailyLimit);
+    stored.lease = None;
+    save(write, &mut stored, Some(event_type::NOTIFICATION_SKIPPED), now)
+}
+
+struct Candidate {
+    position: i64,
+    user_id: UserId,
+}
+
+fn candidates(
+    connection: &Connection,
+    priority: NotificationPriority,
+    now: Timestamp,
+) -> Result<Vec<Candidate>, Failure> {
+    let mut statement = connection.prepare_cached(
+        "SELECT position, user_id FROM notifications WHERE status = 0 AND priority = ?1 AND due_at <= ?2
+         ORDER BY due_at, position LIMIT ?3",
+    )?;
+    let mut rows = statement.query((priority as i64, now.0, LOOKED_AT))?;
+    let mut candidates = Vec::new();
+    while let Some(row) = rows.next()? {
+        candidates.push(Candidate { position: row.get(0)?, user_id: UserId::from_bytes(row.get(1)?) });
+    }
+    Ok(candidates)
+}
+
+/// Who is being delivered to: nobody gets two mails at a time, so a mailbox that stalls holds up one worker.
+fn recipients_in_hand(connection: &Connection, now: Timestamp) -> Result<HashSet<UserId>, Failure> {
+    let mut statement =
+        connection.prepare_cached("SELECT user_id FROM notifications WHERE lease IS NOT NULL AND due_at > ?1")?;
+    let mut rows = statement.query([now.0])?;
+    let mut users = HashSet::new();
+    while let Some(row) = rows.next()? {
+        users.insert(UserId::from_bytes(row.get(0)?));
+    }
+    Ok(users)
+}
+
+fn next_due(
+    connection: &Connection,
+    priority: NotificationPriority,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, Failure> {
+    let mut statement = connection
+        .prepare_cached("SELECT MIN(due_at) FROM notifications WHERE status = 0 AND priority = ?1 AND due_at > ?2")?;
+    Ok(statement.query_row((priority as i64, now.0), |row| row.get::<_, Option<i64>>(0))?.map(Timestamp))
+}
+
+fn sent_today(connection: &Connection, user: UserId, now: Timestamp) -> Result<u32, Failure> {
+    let mut statement = connection.prepare_cached(
+        "SELECT COUNT(*) FROM notifications
+         WHERE user_id = ?1 AND sent_at >= ?2 AND priority = 1 AND sent_at IS NOT NULL",
+    )?;
+    Ok(statement.query_row((user.as_bytes(), start_of_day(now).0), |row| row.get(0))?)
+}
+
+fn pace(connection: &Connection) -> Result<Pace, Failure> {
+    let mut statement = connection.prepare_cached("SELECT paid_until_ns FROM pace")?;
+    Ok(Pace { paid_until_ns: statement.query_row((), |row| row.get(0))? })
+}
+
+fn save_pace(write: &Write<'_>, pace: Pace) -> Result<(), Failure> {
+    write.sql().prepare_cached("UPDATE pace SET paid_until_ns = ?1")?.execute([pace.paid_until_ns])?;
+    Ok(())
+}
+
+pub(super) fn settle(write: &mut Write<'_>, attempt: SettleAttempt) -> Result<Settled, Failure> {
+    let SettleAttempt { id, lease, attempt, policy, per_second, at, chance } = attempt;
+    let Some(mut stored) = by_id(write.sql(), id)? else { return Ok(Settled::Lost) };
+    if stored.lease != Some(lease) || stored.notification.status != NotificationStatus::Queued {
+        return Ok(Settled::Lost);
+    }
+    let again_at = stored.notification.settle(attempt, &policy, at, chance);
+    let status = stored.notification.status;
+    let event = (status != NotificationStatus::Queued).then(|| status.event_type());
+    stored.due_at = again_at.unwrap_or(at);
+    stored.lease = None;
+    save(write, &mut stored, event, at)?;
+    let is_standard = stored.notification.priority() == NotificationPriority::Standard;
+    match status {
+        NotificationStatus::Queued => Ok(Settled::Again(stored.due_at)),
+        NotificationStatus::Sent => Ok(Settled::Sent),
+        NotificationStatus::Skipped => {
+            if is_standard {
+                let mut pace = pace(write.sql())?;
+                pace.give_back(per_second);
+                save_pace(write, pace)?;
+            }
+            Ok(Settled::Skipped)
+        }
+        NotificationStatus::Dead => {
+            write.emit(letter_of(&stored.notification, stored.position, at))?;
+            Ok(Settled::Dead)
+        }
+    }
+}
+
+/// Due again as early as they first were: they keep their place before what came later.
+pub(super) fn release(write: &Write<'_>, claimed: &[(NotificationId, Lease)]) -> Result<(), Failure> {
+    let mut statement = write.sql().prepare_cached(
+        "UPDATE notifications SET lease = NULL, due_at = created_at WHERE id = ?1 AND lease = ?2 AND status = 0",
+    )?;
+    for (id, lease) in claimed {
+        statement.execute((id.as_bytes(), lease.0.into_bytes()))?;
+    }
+    Ok(())
+}
+
+pub(super) fn void_leases(write: &Write<'_>, but: &[NotificationId]) -> Result<u64, Failure> {
+    let mut leased = Vec::new();
+    let mut statement = write.sql().prepare_cached("SELECT position, id FROM notifications WHERE lease IS NOT NULL")?;
+    let mut rows = statement.query(())?;
+    while let Some(row) = rows.next()? {
+        leased.push((row.get::<_, i64>(0)?, NotificationId::from_bytes(row.get(1)?)));
+    }
+    let mut void =
+        write.sql().prepare_cached("UPDATE notifications SET lease = NULL, due_at = created_at WHERE position = ?1")?;
+    let mut voided = 0;
+    for (position, _) in leased.iter().filter(|(_, id)| !but.contains(id)) {
+        voided += void.execute([position])? as u64;
+    }
+    Ok(voided)
+}
+
+pub(super) fn depths(connection: &Connection) -> Result<QueueDepths, Failure> {
+    let mut statement =
+        connection.prepare_cached("SELECT COUNT(*) FROM notifications WHERE status = 0 AND priority = ?1")?;
+    let mut count = |priority: NotificationPriority| -> Result<u64, Failure> {
+        Ok(statement.query_row([priority as i64], |row| row.get::<_, i64>(0))?.unsigned_abs())
+    };
+    Ok(QueueDepths {
+        critical: count(NotificationPriority::Critical)?,
+        standard: count(NotificationPriority::Standard)?,
+    })
+}

@@ -7,6 +7,7 @@
 mod catalogue;
 mod demo;
 mod listeners;
+mod notifications;
 mod readings;
 mod stores;
 mod tree;
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use crate::actors::Address;
 use crate::actors::errors::DomainError;
 use crate::actors::live::LiveHub;
+use crate::actors::notifications::NotificationActor;
 use crate::actors::operations::OperationsActor;
 use crate::actors::orders::OrderActor;
 use crate::actors::products::ProductActor;
@@ -77,6 +79,9 @@ pub struct Core {
     pub products: Address<ProductActor>,
     pub orders: Address<OrderActor>,
     pub operations: Address<OperationsActor>,
+    pub notifications: Address<NotificationActor>,
+    /// Where the links of mails lead; no mail is sent before it is known.
+    pub mail_origin: watch::Sender<Option<String>>,
     pub live: LiveHub,
     pub hasher: PasswordHasher,
     pub tokens: AccessTokens,

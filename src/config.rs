@@ -184,6 +184,7 @@ section! {
         backoff_base_ms: u64 = 1_000,
         backoff_max_ms: u64 = 600_000,
         workers: usize = 4,
+        digest_every_days: u32 = 7,
     }
 }
 

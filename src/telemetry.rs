@@ -78,6 +78,10 @@ pub struct Metrics {
     pub consumer_lag: IntGaugeVec,
     /// By `group`, the one that failed.
     pub dead_letters: IntCounterVec,
+    /// By `outcome`: sent, failed (to be tried again), skipped, dead.
+    pub notification_mails: IntCounterVec,
+    /// By `lane`: critical, standard.
+    pub notification_queue_depth: IntGaugeVec,
 }
 
 impl Metrics {
@@ -147,6 +151,16 @@ impl Metrics {
                 &["group", "topic"],
             )?,
             dead_letters: counters("souk_dead_letters_total", "Events that failed for good.", &["group"])?,
+            notification_mails: counters(
+                "souk_notification_mails_total",
+                "Ends of attempts at a notification's mail.",
+                &["outcome"],
+            )?,
+            notification_queue_depth: gauges(
+                "souk_notification_queue_depth",
+                "Notifications whose mail is still to be sent.",
+                &["lane"],
+            )?,
             registry,
         })
     }
@@ -186,6 +200,8 @@ mod tests {
         metrics.event_attempts_failed.with_label_values(&["inventory"]).inc();
         metrics.consumer_lag.with_label_values(&["inventory", "order-events"]).set(5);
         metrics.dead_letters.with_label_values(&["inventory"]).inc();
+        metrics.notification_mails.with_label_values(&["sent"]).inc();
+        metrics.notification_queue_depth.with_label_values(&["critical"]).set(3);
 
         let text = metrics.render().unwrap();
         for line in [
@@ -199,6 +215,8 @@ mod tests {
             "souk_consumer_attempts_failed_total{group=\"inventory\"} 1",
             "souk_consumer_lag_events{group=\"inventory\",topic=\"order-events\"} 5",
             "souk_dead_letters_total{group=\"inventory\"} 1",
+            "souk_notification_mails_total{outcome=\"sent\"} 1",
+            "souk_notification_queue_depth{lane=\"critical\"} 3",
         ] {
             assert!(text.contains(line), "no `{line}` in:\n{text}");
         }

@@ -249,23 +249,23 @@ async fn survives(actors: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn users_and_products_come_back_and_the_others_do_not_notice() {
-    survives(&["users", "products"]).await;
+async fn users_products_and_notifications_come_back_and_the_others_do_not_notice() {
+    survives(&["users", "products", "notifications"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn orders_and_events_come_back_and_the_others_do_not_notice() {
-    survives(&["orders", "events"]).await;
+async fn orders_events_and_the_dispatcher_come_back_and_the_others_do_not_notice() {
+    survives(&["orders", "events", "notifications.dispatcher"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_writer_the_inventory_and_the_tail_come_back_and_the_others_do_not_notice() {
-    survives(&["orders.writer", "products.inventory", "events.tail"]).await;
+async fn the_writer_the_inventory_the_tail_and_a_worker_come_back_and_the_others_do_not_notice() {
+    survives(&["orders.writer", "products.inventory", "events.tail", "notifications.worker-1"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_verdicts_and_the_dead_letters_come_back_and_the_others_do_not_notice() {
-    survives(&["orders.verdicts", "events.dead-letters", "operations"]).await;
+async fn the_verdicts_the_dead_letters_and_what_users_are_told_come_back_and_the_others_do_not_notice() {
+    survives(&["orders.verdicts", "events.dead-letters", "operations", "notifications.events"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

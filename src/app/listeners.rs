@@ -141,6 +141,7 @@ pub(super) fn start_public(
         products: core.products.clone(),
         orders: core.orders.clone(),
         operations: core.operations.clone(),
+        notifications: core.notifications.clone(),
         live: core.live.clone(),
         tokens: core.tokens.clone(),
         currency: core.currency,
@@ -154,8 +155,11 @@ pub(super) fn start_public(
         .finishing_with(Arc::new(finish_response))
         .typed_by(&sdl());
     let mail_actions = Arc::new(UserActorMailActions { users: core.users.clone(), deadline: core.ask_deadline });
-    PublicServer::start(gateway.listen, Arc::new(service), mail_actions, core.metrics.registry())
-        .map_err(AppError::usage)
+    let server = PublicServer::start(gateway.listen, Arc::new(service), mail_actions, core.metrics.registry());
+    let server = server.map_err(AppError::usage)?;
+    // From here on the links of mails lead somewhere.
+    core.mail_origin.send_replace(Some(config.public_url(server.address())));
+    Ok(server)
 }
 
 fn rate_limits(config: &Config) -> RateLimits {

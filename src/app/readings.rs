@@ -14,6 +14,7 @@ use crate::actors::supervisor::{ActorStatus, SupervisionTree};
 use crate::kafka::EventLog;
 use crate::kafka::consumer::ConsumerStats;
 use crate::kafka::relay::Relay;
+use crate::store::notifications::NotificationStore;
 use crate::telemetry::Metrics;
 
 pub(super) struct Readings {
@@ -23,6 +24,7 @@ pub(super) struct Readings {
     pub relays: Vec<Arc<Relay>>,
     /// By group.
     pub consumers: Vec<(&'static str, Arc<ConsumerStats>)>,
+    pub notifications: Arc<dyn NotificationStore>,
     /// One copy at a time: two would each see the other's half.
     pub copying: Mutex<()>,
 }
@@ -45,6 +47,13 @@ impl Readings {
             set(&self.metrics.events_handled, group, stats.handled.load(Ordering::Relaxed));
             set(&self.metrics.event_attempts_failed, group, stats.failed_attempts.load(Ordering::Relaxed));
             set(&self.metrics.dead_letters, group, stats.dead_letters.load(Ordering::Relaxed));
+        }
+        // While the store is away the last depths stay.
+        if let Ok(depths) = self.notifications.queue_depths().await {
+            for (lane, depth) in [("critical", depths.critical), ("standard", depths.standard)] {
+                let depth = i64::try_from(depth).unwrap_or(i64::MAX);
+                self.metrics.notification_queue_depth.with_label_values(&[lane]).set(depth);
+            }
         }
         // While the log is away its lag is not known; the last one stays.
         for (group, progress) in self.log.progress().await.unwrap_or_default() {

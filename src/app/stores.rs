@@ -32,6 +32,8 @@ pub struct Stores {
     pub notifications: Arc<dyn NotificationStore>,
     pub operations: Arc<dyn OperationsStore>,
     pub markers: Arc<dyn MarkerStore>,
+    /// What tells of other processes' notifications.
+    pub notification_outbox: Arc<dyn Outbox>,
     /// One a domain.
     pub outboxes: Vec<Arc<dyn Outbox>>,
     /// Where group `inventory` keeps its offsets.
@@ -124,6 +126,7 @@ pub(super) async fn open(config: &Config) -> Result<Opened, AppError> {
         campaigns: files.products.clone(),
         orders: files.orders.clone(),
         notifications: files.notifications.clone(),
+        notification_outbox: files.notifications.clone(),
         operations: files.operations.clone(),
         markers: files.operations.clone(),
         outboxes: vec![

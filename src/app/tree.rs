@@ -9,6 +9,11 @@
 //! │    ├─ orders.writer         commits new orders in batches
 //! │    └─ orders.verdicts       group `orders`: confirms or rejects
 //! ├─ operations                 dead letters, for staff
+//! ├─ notifications             inboxes, and what events tell users
+//! │    ├─ notifications.worker-1     delivers mail; with others beside it, critical mail only
+//! │    ├─ notifications.worker-2 ...
+//! │    ├─ notifications.dispatcher   claims what is due and hands it to the workers
+//! │    └─ notifications.events       group `notifications`
 //! └─ events                     publishes what the domains commit
 //!      ├─ events.tail           wakes live subscriptions
 //!      └─ events.dead-letters   group `dead-letters`
@@ -51,6 +56,7 @@ use crate::kafka::consumer::{BatchHandler, ConsumerGroup, ConsumerSettings, Cons
 use crate::kafka::dead_letters::{DeadLetterKeeper, GROUP as DEAD_LETTERS};
 use crate::kafka::inventory::InventoryHandler;
 use crate::kafka::live::{HubSink, TOPICS as LIVE_TOPICS};
+use crate::kafka::notifications::NotificationHandler;
 use crate::kafka::relay::{Relay, RelaySettings};
 use crate::kafka::supervised::{LoopActor, Work};
 use crate::kafka::tail;
@@ -190,6 +196,18 @@ pub(super) async fn start(
         &stores.operations_consumption,
         Arc::new(DeadLetterKeeper::new(Arc::clone(&stores.operations))),
     );
+    let mail_origin = watch::Sender::new(None);
+    let notifications_spec =
+        super::notifications::spec(config, &stores, &users, &metrics, &loops, mail_origin.subscribe())?;
+    let notifications = notifications_spec.address();
+    let (told, told_stats) = loops.consumer(
+        "notifications.events",
+        NotificationHandler::GROUP,
+        &NotificationHandler::TOPICS,
+        source::NOTIFICATIONS,
+        &stores.notification_consumption,
+        Arc::new(NotificationHandler::new(notifications.clone(), ask_deadline)),
+    );
     let relays: Vec<Arc<Relay>> = stores
         .outboxes
         .iter()
@@ -203,6 +221,7 @@ pub(super) async fn start(
         .domain(products_spec.follower(inventory))
         .domain(orders_spec.part(writer_spec).follower(verdicts))
         .domain(operations_spec)
+        .domain(notifications_spec.follower(told))
         .start()
         .map_err(AppError::failed)?;
 
@@ -215,8 +234,10 @@ pub(super) async fn start(
         consumers: vec![
             (InventoryHandler::GROUP, inventory_stats),
             (VerdictHandler::GROUP, verdict_stats),
+            (NotificationHandler::GROUP, told_stats),
             (DEAD_LETTERS, dead_letter_stats),
         ],
+        notifications: Arc::clone(&stores.notifications),
         copying: tokio::sync::Mutex::new(()),
     });
     let background = Background {
@@ -231,6 +252,8 @@ pub(super) async fn start(
         products,
         orders,
         operations,
+        notifications,
+        mail_origin,
         live,
         hasher,
         tokens,
@@ -246,10 +269,10 @@ pub(super) async fn start(
 }
 
 /// What the loops share.
-struct Loops<'a> {
+pub(super) struct Loops<'a> {
     config: &'a Config,
     log: Arc<dyn EventLog>,
-    stop_consumers: Stopping,
+    pub(super) stop_consumers: Stopping,
     stop_relays: Stopping,
     lives: RefCell<Vec<NewestLife>>,
 }
@@ -302,7 +325,7 @@ impl Loops<'_> {
         ActorSpec::new("events", move || Ok(LoopActor::new(Arc::clone(&work)))).policy(RestartPolicy::Transient)
     }
 
-    fn loop_actor<F>(
+    pub(super) fn loop_actor<F>(
         &self,
         name: &str,
         stopping: &Stopping,
@@ -337,7 +360,7 @@ fn order_writer(config: &Config, stores: &super::Stores, metrics: &Metrics) -> A
         .mailbox(order_mailbox(config))
 }
 
-fn mailbox_limits(config: &SupervisionConfig) -> MailboxLimits {
+pub(super) fn mailbox_limits(config: &SupervisionConfig) -> MailboxLimits {
     MailboxLimits {
         standard: config.mailbox_standard,
         critical: config.mailbox_critical,

@@ -36,7 +36,6 @@ impl Config {
             ("store.kind", self.store.kind == StoreKind::Mongodb, "mongodb", "sqlite"),
             ("events.kind", self.events.kind == EventsKind::Kafka, "kafka", "embedded"),
             ("cache.kind", self.cache.kind == CacheKind::Redis, "redis", "memory"),
-            ("mail.kind", self.mail.kind == MailKind::Smtp, "smtp", "directory"),
         ];
         let missing = |(key, _, name, built): (&str, bool, &str, &str)| Problem {
             key: key.into(),
@@ -85,6 +84,7 @@ impl Config {
         check.range("notifications.backoff_base_ms", notifications.backoff_base_ms, 1..=DAY_MS);
         check.range("notifications.backoff_max_ms", notifications.backoff_max_ms, 1..=DAY_MS);
         check.range("notifications.workers", notifications.workers, 1..=256);
+        check.range("notifications.digest_every_days", notifications.digest_every_days, 0..=3_650);
 
         check.range("campaigns.price_cut_percent", self.campaigns.price_cut_percent, 0..=100);
 

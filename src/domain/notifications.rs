@@ -8,11 +8,15 @@ pub mod attempts;
 pub mod content;
 pub mod intake;
 
-use super::events::{NotificationChanged, PendingEvent, Topic, event_type, source};
+use super::dead_letters::DeadLetter;
+use super::events::{NotificationChanged, PendingEvent, StoredRecord, Topic, event_type, header, source};
 use super::ids::{CampaignId, NotificationId, UserId};
 use super::time::Timestamp;
 use super::users::Preferences;
 use content::Content;
+
+/// The group that takes what events tell, under which the dead letters of mails are kept, and which takes their replays.
+pub const GROUP: &str = "notifications";
 
 /// What a notification is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -186,6 +190,48 @@ impl Notification {
         NotificationChanged { notification_id: self.id, user_id: self.user_id, campaign_id: self.campaign_id }
     }
 
+    /// The dead letter of this notification, which is DEAD now. Its record is the event that says so: a replay brings
+    /// that back to the group. `position` tells notifications apart where a record names its place.
+    pub fn dead_letter(&self, position: i64, at: Timestamp) -> DeadLetter {
+        let headers = [
+            (header::SPEC_VERSION, "1.0".to_owned()),
+            (header::TYPE, event_type::NOTIFICATION_DEAD.to_owned()),
+            (header::SOURCE, source::NOTIFICATIONS.to_owned()),
+            (header::ID, format!("{}-{}", self.id, self.event_sequence)),
+            (header::TIME, at.to_string()),
+            (header::SUBJECT, self.id.to_string()),
+            (header::CONTENT_TYPE, "application/json".to_owned()),
+        ];
+        DeadLetter {
+            id: format!("{GROUP}/{}/{}", self.id, self.round),
+            source: GROUP.to_owned(),
+            reason: self.last_error.clone().unwrap_or_default(),
+            attempts: self.attempts,
+            record: StoredRecord {
+                topic: Topic::NotificationEvents.name().to_owned(),
+                partition: 0,
+                offset: position,
+                key: self.user_id.to_string(),
+                headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
+                body: serde_json::to_string(&self.changed())
+                    .expect("event bodies are plain data: nothing in them can fail to serialise"),
+            },
+            round: self.round,
+            failed_at: at,
+            replayed_at: None,
+            replayed_by: None,
+            discarded_at: None,
+            discarded_by: None,
+        }
+    }
+
+    /// The event by which the letter of [`Self::dead_letter`] travels.
+    pub fn dead_letter_event(&self, position: i64, at: Timestamp) -> PendingEvent {
+        let letter = self.dead_letter(position, at);
+        let (topic, id) = (Topic::DeadLetterQueue, letter.id.clone());
+        PendingEvent::new(topic, source::NOTIFICATIONS, event_type::DEAD_LETTER, id, 1, at, &letter)
+    }
+
     /// Ends it without a mail.
     pub fn skip(&mut self, reason: SkipReason) {
         self.status = NotificationStatus::Skipped;
@@ -291,8 +337,9 @@ pub struct CampaignTally {
 
 #[cfg(test)]
 mod tests {
-    use super::content::tests::{digest, order, promotion};
+    use super::content::tests::{digest, order_news, promotion};
     use super::*;
+    use crate::domain::events::{HEADER_REPLAY_GROUP, HEADER_ROUND};
     use crate::domain::ids::TypedId;
     use crate::domain::orders::OrderStatus;
     use uuid::Uuid;
@@ -312,11 +359,11 @@ mod tests {
         let all = Preferences { order_updates: true, promotions: true, recommendations: true };
         for (content, refusal) in [
             (Content::PasswordChanged, None),
-            (order(OrderStatus::Confirmed), None),
-            (order(OrderStatus::Rejected), Some(SkipReason::OrderUpdatesOff)),
-            (order(OrderStatus::Shipped), Some(SkipReason::OrderUpdatesOff)),
-            (order(OrderStatus::Delivered), Some(SkipReason::OrderUpdatesOff)),
-            (order(OrderStatus::Cancelled), Some(SkipReason::OrderUpdatesOff)),
+            (Content::Order(order_news(OrderStatus::Confirmed)), None),
+            (Content::Order(order_news(OrderStatus::Rejected)), Some(SkipReason::OrderUpdatesOff)),
+            (Content::Order(order_news(OrderStatus::Shipped)), Some(SkipReason::OrderUpdatesOff)),
+            (Content::Order(order_news(OrderStatus::Delivered)), Some(SkipReason::OrderUpdatesOff)),
+            (Content::Order(order_news(OrderStatus::Cancelled)), Some(SkipReason::OrderUpdatesOff)),
             (promotion(), Some(SkipReason::PromotionsOff)),
             (digest(), Some(SkipReason::RecommendationsOff)),
         ] {
@@ -346,6 +393,25 @@ mod tests {
         notification.status = NotificationStatus::Dead;
         assert!(!notification.requeue(1), "the same replay again");
         assert!(notification.requeue(2));
+    }
+
+    #[test]
+    fn a_letter_of_each_round_goes_back_to_the_group() {
+        let mut notification = new(promotion()).admitted(None, Timestamp(1));
+        notification.last_error = Some("550 no such mailbox".into());
+        for round in 0..2 {
+            notification.round = round;
+            let letter = notification.dead_letter(7, Timestamp(9));
+            assert_eq!(letter.id, format!("notifications/{}/{round}", notification.id));
+            let replay = letter.replay_event(Timestamp(10)).unwrap();
+            let headers =
+                |name: &str| replay.headers.iter().find(|(known, _)| known == name).map(|(_, value)| &**value);
+            assert_eq!(headers(HEADER_REPLAY_GROUP), Some(GROUP));
+            assert_eq!(headers(HEADER_ROUND), Some((round + 1).to_string().as_str()));
+            assert_eq!((replay.topic, &*replay.event_type), (Topic::NotificationEvents, event_type::NOTIFICATION_DEAD));
+            assert_eq!(serde_json::from_str::<NotificationChanged>(&replay.body).unwrap(), notification.changed());
+            assert!(!letter.record.body.contains("Lamps"), "a letter carries no text of the mail");
+        }
     }
 
     #[test]

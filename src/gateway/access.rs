@@ -92,7 +92,7 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
             "signUp" | "signIn" | "tokenRefresh" => Public,
             "passwordResetRequest" | "passwordReset" | "emailVerify" | "unsubscribe" => Public,
             "passwordChange" | "emailVerificationResend" | "userUpdate" | "accountExport" | "accountDelete" => User,
-            "signOut" | "preferencesUpdate" | "orderPlace" => User,
+            "signOut" | "preferencesUpdate" | "orderPlace" | "notificationsMarkRead" => User,
             "orderCancel" => Owner,
             "productCreate" | "productUpdate" | "productArchive" | "stockAdjust" | "orderShip" | "orderDeliver"
             | "deadLetterReplay" | "deadLetterDiscard" => Staff,
@@ -101,13 +101,17 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
         },
         "Subscription" => match field {
             "stockChanged" => Public,
-            "orderUpdates" => User,
+            "orderUpdates" | "notificationReceived" => User,
             "orderUpdated" => Owner,
             "supervisionChanged" | "deadLetterAdded" => Staff,
             _ => return None,
         },
         "User" | "Preferences" | "Session" | "SignedInSession" | "Order" | "OrderLine" | "OrderEvent"
         | "OrderUpdate" => Owner,
+        "Notification" => match field {
+            "lastError" => Staff,
+            _ => Owner,
+        },
         "ActorStatus" | "DeadLetter" | "Header" => Staff,
         // Reached only through a field with a rule of its own.
         "Node"
@@ -125,6 +129,9 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
         | "ProductEdge"
         | "OrderConnection"
         | "OrderEdge"
+        | "NotificationConnection"
+        | "NotificationEdge"
+        | "NotificationsMarkReadPayload"
         | "SessionPayload"
         | "SignOutPayload"
         | "PasswordResetRequestPayload"

@@ -31,6 +31,12 @@ pub struct Edge<T: OutputType> {
     node: T,
 }
 
+impl<T: OutputType> Edge<T> {
+    pub fn entry(&self) -> &T {
+        &self.node
+    }
+}
+
 impl<T: OutputType> TypeName for Edge<T> {
     fn type_name() -> Cow<'static, str> {
         format!("{}Edge", T::type_name()).into()
@@ -72,6 +78,21 @@ impl<T: OutputType> Connection<T> {
         let page_info =
             PageInfo { has_next_page: false, has_previous_page: false, start_cursor: None, end_cursor: None };
         Self { edges: Vec::new(), page_info, total_count: 0 }
+    }
+}
+
+/// For connections that say more than this one.
+impl<T: OutputType> Connection<T> {
+    pub fn entries(&self) -> &[Edge<T>] {
+        &self.edges
+    }
+
+    pub fn place(&self) -> &PageInfo {
+        &self.page_info
+    }
+
+    pub fn total(&self) -> i32 {
+        self.total_count
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::rate_limits::RateLimits;
 use crate::actors::errors::DomainError;
 use crate::actors::live::LiveHub;
+use crate::actors::notifications::NotificationActor;
 use crate::actors::operations::OperationsActor;
 use crate::actors::orders::OrderActor;
 use crate::actors::products::ProductActor;
@@ -27,6 +28,7 @@ pub struct Shop {
     pub products: Address<ProductActor>,
     pub orders: Address<OrderActor>,
     pub operations: Address<OperationsActor>,
+    pub notifications: Address<NotificationActor>,
     pub live: LiveHub,
     pub tokens: AccessTokens,
     pub currency: Currency,

@@ -25,6 +25,7 @@ pub mod loaders;
 pub mod mail_pages;
 pub mod money;
 pub mod node;
+pub mod notifications;
 pub mod order_placement;
 pub mod order_updates;
 pub mod orders;

@@ -4,10 +4,11 @@ use async_graphql::{Context, Error, ID, Interface, Object};
 
 use super::connections::root_cost;
 use super::dead_letters::{self, DeadLetter, visible_dead_letter};
+use super::notifications::{Notification, visible_notification};
 use super::orders::{Order, visible_order};
 use super::products::{Product, product_by_id};
 use super::users::{User, visible_user};
-use crate::domain::ids::{OrderId, ProductId, TypedId, UserId};
+use crate::domain::ids::{NotificationId, OrderId, ProductId, TypedId, UserId};
 
 /// An object with an id of its own.
 #[derive(Interface)]
@@ -17,6 +18,7 @@ pub enum Node {
     Product(Product),
     Order(Order),
     DeadLetter(DeadLetter),
+    Notification(Notification),
 }
 
 #[derive(Default)]
@@ -46,6 +48,10 @@ impl NodeQuery {
                 Err(_) => None,
             },
             dead_letters::ID_PREFIX => visible_dead_letter(ctx, &id).await?.map(Node::DeadLetter),
+            NotificationId::PREFIX => match id.parse() {
+                Ok(id) => visible_notification(ctx, id).await?.map(Node::Notification),
+                Err(_) => None,
+            },
             _ => None,
         })
     }

@@ -131,6 +131,7 @@ pub enum CursorKind {
     /// The timeline of one order.
     OrderTimeline,
     DeadLetters,
+    Notifications,
 }
 
 impl CursorKind {
@@ -142,6 +143,7 @@ impl CursorKind {
             Self::OrderChanges => "c:",
             Self::OrderTimeline => "t:",
             Self::DeadLetters => "d:",
+            Self::Notifications => "n:",
         }
     }
 }

@@ -8,6 +8,7 @@ use super::context::{RequestInfo, Shop, Viewer};
 use super::dead_letters::{DeadLetterMutation, DeadLetterQuery, DeadLetterSubscription};
 use super::loaders::Loaders;
 use super::node::NodeQuery;
+use super::notifications::{NotificationMutation, NotificationSubscription};
 use super::order_placement::OrderPlacementMutation;
 use super::order_updates::OrderSubscription;
 use super::orders::{OrderMutation, OrderQuery};
@@ -36,12 +37,19 @@ pub struct MutationAreas(
     OrderPlacementMutation,
     OrderMutation,
     DeadLetterMutation,
+    NotificationMutation,
 );
 
 /// What can be watched.
 #[derive(MergedSubscription, Default)]
 #[graphql(name = "Subscription")]
-pub struct SubscriptionAreas(OrderSubscription, StockSubscription, DeadLetterSubscription, SupervisionSubscription);
+pub struct SubscriptionAreas(
+    OrderSubscription,
+    StockSubscription,
+    DeadLetterSubscription,
+    NotificationSubscription,
+    SupervisionSubscription,
+);
 
 macro_rules! roots {
     ($($areas:ident),*) => {$(
@@ -238,6 +246,8 @@ mod tests {
             "deadLetterReplay" | "deadLetterDiscard" => format!("{field}(ids: [\"dlt_YQ\"]) {{ __typename }}"),
             "deadLetterAdded" => "deadLetterAdded { id }".into(),
             "orderUpdates" => "orderUpdates { cursor }".into(),
+            "notificationsMarkRead" => "notificationsMarkRead(all: true) { __typename }".into(),
+            "notificationReceived" => "notificationReceived { id }".into(),
             "stockChanged" => format!("stockChanged(productIds: [\"{PRODUCT}\"]) {{ id }}"),
             unknown => panic!("{unknown} needs a call here"),
         };

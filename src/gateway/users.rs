@@ -6,6 +6,7 @@ use super::access::{Guarded, Owned};
 use super::connections::{Connection, list_cost, mutation_cost, nested_page_cost, page_cost, page_request, root_cost};
 use super::context::{Shop, Viewer, answered};
 use super::errors::{Inputs, UserError, bad_input, query_error, user_errors};
+use super::notifications::{self, NotificationConnection};
 use super::orders::{self, Order};
 use super::rate_limits::RetryAfter;
 use super::scalars::{Cursor, CursorKind, DateTime};
@@ -154,6 +155,19 @@ impl UserFields {
         let page = page_request(first, after.as_ref(), CursorKind::Orders)?;
         let filter = OrderFilter { customer_id: Some(self.user.id), ..OrderFilter::default() };
         orders::list(ctx, filter, page, self.shown_to).await
+    }
+
+    /// What the user was told, newest first.
+    #[graphql(complexity = "nested_page_cost(first, child_complexity)")]
+    async fn notifications(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The size of the page: 1 to 100, 20 unless given.")] first: Option<i32>,
+        #[graphql(desc = "The page starts after this cursor.")] after: Option<Cursor>,
+        #[graphql(desc = "True leaves out what was read.")] unread_only: Option<bool>,
+    ) -> Result<NotificationConnection, Error> {
+        let page = page_request(first, after.as_ref(), CursorKind::Notifications)?;
+        notifications::inbox(ctx, self.user.id, unread_only.unwrap_or(false), page, self.shown_to).await
     }
 }
 

@@ -10,7 +10,8 @@ use crate::domain::events::{Topic, event_type};
 use crate::domain::ids::UserId;
 
 /// The topics that live subscriptions depend on.
-pub const TOPICS: [Topic; 3] = [Topic::OrderEvents, Topic::InventoryEvents, Topic::DeadLetterQueue];
+pub const TOPICS: [Topic; 4] =
+    [Topic::OrderEvents, Topic::InventoryEvents, Topic::NotificationEvents, Topic::DeadLetterQueue];
 
 /// Of an order event, as far as it matters here.
 #[derive(Deserialize)]
@@ -42,6 +43,11 @@ impl LiveSink for HubSink {
             // Not at the letter itself, which the store does not have yet.
             Topic::DeadLetterQueue if record.header(envelope::TYPE) == Some(event_type::DEAD_LETTER_KEPT) => {
                 self.0.wake(LiveKey::DeadLetters);
+            }
+            Topic::NotificationEvents => {
+                if let Ok(user_id) = record.key.parse() {
+                    self.0.wake(LiveKey::Inbox(user_id));
+                }
             }
             _ => {}
         }

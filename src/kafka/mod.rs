@@ -23,6 +23,7 @@ pub mod embedded;
 pub mod envelope;
 pub mod inventory;
 pub mod live;
+pub mod notifications;
 pub mod relay;
 pub mod supervised;
 pub mod tail;

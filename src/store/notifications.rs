@@ -7,9 +7,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::consumption::{Consumed, Consumption, StoredRecord};
-use super::operations::DeadLetter;
-use crate::domain::events::{PendingEvent, Topic, event_type, source};
+use super::consumption::{Consumed, Consumption};
 use crate::domain::ids::{CampaignId, NotificationId, UserId};
 use crate::domain::notifications::attempts::{Attempt, RetryPolicy};
 use crate::domain::notifications::intake::Intake;
@@ -81,6 +79,15 @@ pub enum MarkRead {
     Unread(u32),
 }
 
+/// What marking did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marked {
+    /// So many became read.
+    Done(u64),
+    /// The one at this position is not there or not this user's: nothing was changed.
+    NotFound { position: usize },
+}
+
 /// A page of an inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboxPage {
@@ -135,8 +142,7 @@ pub trait NotificationStore: Send + Sync {
     /// Newest first.
     async fn inbox(&self, user: UserId, unread_only: bool, page: &PageRequest) -> Result<InboxPage, StoreError>;
 
-    /// How many became read. `None`: one of them is not there or not this user's, and nothing was changed.
-    async fn mark_read(&self, user: UserId, which: MarkRead, at: Timestamp) -> Result<Option<u64>, StoreError>;
+    async fn mark_read(&self, user: UserId, which: MarkRead, at: Timestamp) -> Result<Marked, StoreError>;
 
     /// The position after which a stream that starts now begins.
     async fn latest_received(&self) -> Result<String, StoreError>;
@@ -154,43 +160,4 @@ pub trait NotificationStore: Send + Sync {
 
     /// Of each campaign, in this order; one without notifications has none.
     async fn campaign_tallies(&self, ids: &[CampaignId]) -> Result<Vec<(CampaignId, CampaignTally)>, StoreError>;
-}
-
-/// The group under which a notification's dead letter is kept, and which takes its replay.
-pub const GROUP: &str = "notifications";
-
-/// The dead letter of a notification that is DEAD now. Its record is the event that says so; a replay brings that event
-/// back to the group. `position` tells the notifications apart where a record names its place.
-pub fn letter_of(notification: &Notification, position: i64, at: Timestamp) -> PendingEvent {
-    let Notification { id, round, .. } = notification;
-    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let letter = DeadLetter {
-        id: format!("{GROUP}/{id}/{round}"),
-        source: GROUP.to_owned(),
-        reason: notification.last_error.clone().unwrap_or_default(),
-        attempts: notification.attempts,
-        record: StoredRecord {
-            topic: Topic::NotificationEvents.name().to_owned(),
-            partition: 0,
-            offset: position,
-            key: notification.user_id.to_string(),
-            headers: vec![
-                header("ce_specversion", "1.0"),
-                header("ce_type", event_type::NOTIFICATION_DEAD),
-                header("ce_source", source::NOTIFICATIONS),
-                header("ce_id", &format!("{id}-{}", notification.event_sequence)),
-                header("ce_time", &at.to_string()),
-                header("ce_subject", &id.to_string()),
-                header("content-type", "application/json"),
-            ],
-            body: serde_json::to_string(&notification.changed())
-                .expect("event bodies are plain data: nothing in them can fail to serialise"),
-        },
-        round: *round,
-        failed_at: at,
-        replayed_at: None,
-        discarded_at: None,
-    };
-    let id = letter.id.clone();
-    PendingEvent::new(Topic::DeadLetterQueue, source::NOTIFICATIONS, event_type::DEAD_LETTER, id, 1, at, &letter)
 }

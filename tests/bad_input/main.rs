@@ -13,6 +13,7 @@ mod dead_letters;
 mod documents;
 mod errors_and_data;
 mod lists;
+mod notifications;
 mod orders;
 mod own_account;
 mod products;

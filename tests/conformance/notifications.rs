@@ -13,7 +13,9 @@ use souk::domain::time::Timestamp;
 use souk::domain::users::Preferences;
 use souk::store::StoreError;
 use souk::store::consumption::Consumed;
-use souk::store::notifications::{Claim, ClaimWanted, Lease, MarkRead, NotificationStore, SettleAttempt, Settled};
+use souk::store::notifications::{
+    Claim, ClaimWanted, Lease, MarkRead, Marked, NotificationStore, SettleAttempt, Settled,
+};
 use souk::store::operations::DeadLetter;
 use uuid::Uuid;
 
@@ -358,7 +360,7 @@ async fn an_inbox_is_newest_first_and_counts_what_is_unread(store: Notifications
     let queued = queue(&store, (0..5).map(|_| account(ada)).collect(), at(NOON)).await;
     queue(&store, vec![account(id())], at(NOON)).await;
     let read = MarkRead::These(vec![queued[1], queued[3]]);
-    assert_eq!(store.port.mark_read(ada, read, at(NOON)).await.unwrap(), Some(2));
+    assert_eq!(store.port.mark_read(ada, read, at(NOON)).await.unwrap(), Marked::Done(2));
     for (unread_only, expected) in [(false, vec![4, 3, 2, 1, 0]), (true, vec![4, 2, 0])] {
         let mut listed = Vec::new();
         let mut request = PageRequest::first(2);
@@ -380,13 +382,14 @@ async fn only_ones_own_notifications_are_marked_as_read(store: Notifications) {
     let queued = queue(&store, vec![account(ada), account(ada), account(bob)], at(NOON)).await;
     for foreign in [queued[2], id()] {
         let which = MarkRead::These(vec![queued[0], foreign]);
-        assert_eq!(store.port.mark_read(ada, which, at(NOON)).await.unwrap(), None);
+        let refused = store.port.mark_read(ada, which, at(NOON)).await.unwrap();
+        assert_eq!(refused, Marked::NotFound { position: 1 });
     }
     assert!(!one(&store, queued[0]).await.read, "nothing was changed");
     let twice = MarkRead::These(vec![queued[0], queued[0]]);
-    assert_eq!(store.port.mark_read(ada, twice.clone(), at(NOON)).await.unwrap(), Some(1));
-    assert_eq!(store.port.mark_read(ada, twice, at(NOON)).await.unwrap(), Some(0), "it is read already");
-    assert_eq!(store.port.mark_read(ada, MarkRead::Unread(9), at(NOON)).await.unwrap(), Some(1));
+    assert_eq!(store.port.mark_read(ada, twice.clone(), at(NOON)).await.unwrap(), Marked::Done(1));
+    assert_eq!(store.port.mark_read(ada, twice, at(NOON)).await.unwrap(), Marked::Done(0), "it is read already");
+    assert_eq!(store.port.mark_read(ada, MarkRead::Unread(9), at(NOON)).await.unwrap(), Marked::Done(1));
     assert_eq!(store.port.inbox(ada, true, &PageRequest::first(9)).await.unwrap().unread, 0);
     assert_eq!(store.port.inbox(bob, true, &PageRequest::first(9)).await.unwrap().unread, 1);
     let read = event_types(&store).await.iter().filter(|name| *name == event_type::NOTIFICATION_READ).count();

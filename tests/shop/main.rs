@@ -9,6 +9,7 @@ mod accounts;
 mod catalogue;
 mod contention;
 mod dead_letters;
+mod notifications;
 mod orders;
 mod own_account;
 mod passwords;

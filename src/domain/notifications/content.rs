@@ -6,14 +6,15 @@ use serde::{Deserialize, Serialize};
 use super::NotificationKind;
 use crate::domain::events::{OrderChanged, RecommendedItem};
 use crate::domain::ids::{CampaignId, MailRequestId};
+use crate::domain::money::Money;
 use crate::domain::orders::OrderStatus;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "about", rename_all = "snake_case")]
 pub enum Content {
-    /// A new account, with a link that verifies its address.
+    /// A new account; with a link that verifies its address, when that is asked for.
     Welcome {
-        request_id: MailRequestId,
+        request_id: Option<MailRequestId>,
     },
     Verification {
         request_id: MailRequestId,
@@ -22,8 +23,7 @@ pub enum Content {
         request_id: MailRequestId,
     },
     PasswordChanged,
-    /// The order as its event tells it.
-    Order(Box<OrderChanged>),
+    Order(OrderNews),
     Promotion {
         campaign_id: CampaignId,
         subject: String,
@@ -36,6 +36,51 @@ pub enum Content {
     Digest {
         items: Vec<RecommendedItem>,
     },
+}
+
+/// What happened to an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderNews {
+    pub number: String,
+    /// What it is now.
+    pub status: OrderStatus,
+    pub lines: Vec<OrderedItem>,
+    pub total: Money,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Of a rejected order: the products of which there was too little or which are no longer sold, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+}
+
+/// A line of an order as a mail names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderedItem {
+    pub name: String,
+    pub quantity: u32,
+    pub total: Money,
+}
+
+impl OrderNews {
+    pub fn of(order: OrderChanged) -> Self {
+        let is_missing =
+            |id| order.unavailable.contains(&id) || order.shortages.iter().any(|shortage| shortage.product_id == id);
+        let missing =
+            order.lines.iter().filter(|line| is_missing(line.product_id)).map(|line| line.name.clone()).collect();
+        let item = |line: &crate::domain::orders::OrderLine| OrderedItem {
+            name: line.name.clone(),
+            quantity: line.quantity,
+            total: line.total(),
+        };
+        Self {
+            lines: order.lines.iter().map(item).collect(),
+            missing,
+            number: order.number,
+            status: order.status,
+            total: order.total,
+            note: order.note,
+        }
+    }
 }
 
 impl Content {
@@ -52,7 +97,7 @@ impl Content {
 
     /// True of the mail that confirms an order: it goes out whatever the preferences say.
     pub fn is_confirmation(&self) -> bool {
-        matches!(self, Self::Order(order) if order.status == OrderStatus::Confirmed)
+        matches!(self, Self::Order(news) if news.status == OrderStatus::Confirmed)
     }
 
     pub fn campaign_id(&self) -> Option<CampaignId> {
@@ -65,9 +110,8 @@ impl Content {
     /// The request whose link the mail carries.
     pub fn request_id(&self) -> Option<MailRequestId> {
         match self {
-            Self::Welcome { request_id } | Self::Verification { request_id } | Self::PasswordReset { request_id } => {
-                Some(*request_id)
-            }
+            Self::Welcome { request_id } => *request_id,
+            Self::Verification { request_id } | Self::PasswordReset { request_id } => Some(*request_id),
             _ => None,
         }
     }
@@ -79,7 +123,7 @@ impl Content {
             Self::Verification { .. } => "Verify your e-mail address".to_owned(),
             Self::PasswordReset { .. } => "Choose a new password".to_owned(),
             Self::PasswordChanged => "Your password was changed".to_owned(),
-            Self::Order(order) => format!("Order {} {}", order.number, order_words(order.status)),
+            Self::Order(news) => format!("Order {} {}", news.number, order_words(news.status)),
             Self::Promotion { subject, .. } => subject.clone(),
             Self::Digest { .. } => "Picked for you".to_owned(),
         }
@@ -88,9 +132,10 @@ impl Content {
     /// The text of the inbox.
     pub fn body(&self) -> String {
         match self {
-            Self::Welcome { .. } => {
+            Self::Welcome { request_id: Some(_) } => {
                 "Your account is ready. A link that verifies your e-mail address was sent to it.".to_owned()
             }
+            Self::Welcome { request_id: None } => "Your account is ready.".to_owned(),
             Self::Verification { .. } => "A link that verifies your e-mail address was sent to it.".to_owned(),
             Self::PasswordReset { .. } => {
                 "A link with which you can choose a new password was sent to your e-mail address.".to_owned()
@@ -98,7 +143,7 @@ impl Content {
             Self::PasswordChanged => {
                 "The password of your account was changed. If it was not you, choose a new one at once.".to_owned()
             }
-            Self::Order(order) => order_body(order),
+            Self::Order(news) => order_body(news),
             Self::Promotion { message, products, .. } => with_list(message, products.iter().cloned()),
             Self::Digest { items } => {
                 let lines = items.iter().map(|item| format!("{}: {}", item.name, item.reason));
@@ -120,17 +165,14 @@ fn order_words(status: OrderStatus) -> &'static str {
     }
 }
 
-fn order_body(order: &OrderChanged) -> String {
-    let lines = order.lines.iter().map(|line| format!("{} x {}", line.quantity, line.name));
-    let total = format!("Total: {} {}", order.total.decimal(), order.total.currency.as_str());
-    let mut body = with_list(&format!("Order {} {}.", order.number, order_words(order.status)), lines.chain([total]));
-    let is_missing = |id| order.unavailable.contains(&id) || order.shortages.iter().any(|short| short.product_id == id);
-    let missing: Vec<_> =
-        order.lines.iter().filter(|line| is_missing(line.product_id)).map(|line| line.name.as_str()).collect();
-    if !missing.is_empty() {
-        body.push_str(&format!("\nNot in stock: {}", missing.join(", ")));
+fn order_body(news: &OrderNews) -> String {
+    let lines = news.lines.iter().map(|line| format!("{} x {}", line.quantity, line.name));
+    let total = format!("Total: {} {}", news.total.decimal(), news.total.currency.as_str());
+    let mut body = with_list(&format!("Order {} {}.", news.number, order_words(news.status)), lines.chain([total]));
+    if !news.missing.is_empty() {
+        body.push_str(&format!("\nNot in stock: {}", news.missing.join(", ")));
     }
-    if let Some(note) = &order.note {
+    if let Some(note) = &news.note {
         body.push_str(&format!("\nNote: {note}"));
     }
     body
@@ -145,7 +187,6 @@ pub(super) mod tests {
     use super::*;
     use crate::domain::ids::{OrderId, ProductId, TypedId, UserId};
     use crate::domain::inventory::Shortage;
-    use crate::domain::money::Money;
     use crate::domain::orders::OrderLine;
     use uuid::Uuid;
 
@@ -176,8 +217,8 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::domain::notifications) fn order(status: OrderStatus) -> Content {
-        Content::Order(Box::new(order_changed(status)))
+    pub(in crate::domain::notifications) fn order_news(status: OrderStatus) -> OrderNews {
+        OrderNews::of(order_changed(status))
     }
 
     pub(in crate::domain::notifications) fn promotion() -> Content {
@@ -198,7 +239,7 @@ pub(super) mod tests {
 
     #[test]
     fn an_order_is_told_by_number_products_and_total() {
-        let news = order(OrderStatus::Confirmed);
+        let news = Content::Order(order_news(OrderStatus::Confirmed));
         assert_eq!(news.subject(), "Order 261123-AAAA-BBBB is confirmed");
         assert_eq!(
             news.body(),
@@ -213,7 +254,7 @@ pub(super) mod tests {
         let short = OrderChanged { shortages, ..order_changed(OrderStatus::Rejected) };
         let gone = OrderChanged { unavailable: vec![pendant], ..order_changed(OrderStatus::Rejected) };
         for order in [short, gone] {
-            let body = Content::Order(Box::new(order)).body();
+            let body = Content::Order(OrderNews::of(order)).body();
             assert!(body.ends_with("\nNot in stock: Opal Pendant"), "{body}");
         }
     }
@@ -222,7 +263,7 @@ pub(super) mod tests {
     fn what_is_kept_of_a_mail_with_a_link_only_says_that_one_was_sent() {
         let request_id = MailRequestId::from_uuid(Uuid::from_u128(7));
         for content in [
-            Content::Welcome { request_id },
+            Content::Welcome { request_id: Some(request_id) },
             Content::Verification { request_id },
             Content::PasswordReset { request_id },
         ] {
@@ -234,7 +275,13 @@ pub(super) mod tests {
 
     #[test]
     fn content_survives_its_stored_form() {
-        for content in [Content::PasswordChanged, order(OrderStatus::Shipped), promotion(), digest()] {
+        for content in [
+            Content::Welcome { request_id: None },
+            Content::PasswordChanged,
+            Content::Order(order_news(OrderStatus::Shipped)),
+            promotion(),
+            digest(),
+        ] {
             let stored = serde_json::to_string(&content).unwrap();
             assert_eq!(serde_json::from_str::<Content>(&stored).unwrap(), content, "{stored}");
         }

@@ -1,6 +1,6 @@
 //! What an event of another domain becomes: something to tell a user, something to remember about one, or nothing.
 
-use super::content::Content;
+use super::content::{Content, OrderNews};
 use super::{NewNotification, SkipReason, objection};
 use crate::domain::events::{CampaignChunk, OrderChanged, RecommendationChanged, UserChanged, event_type};
 use crate::domain::ids::{NotificationId, UserId};
@@ -109,7 +109,7 @@ pub fn of_user_event(event: &str, user: &UserChanged, cause: Cause<'_>) -> Vec<I
         return vec![Intake::Erase { user_id }];
     }
     let content = match (event, user.request_id) {
-        (event_type::USER_SIGNED_UP, Some(request_id)) => Some(Content::Welcome { request_id }),
+        (event_type::USER_SIGNED_UP, request_id) => Some(Content::Welcome { request_id }),
         (event_type::USER_VERIFICATION_REQUESTED, Some(request_id)) => Some(Content::Verification { request_id }),
         (event_type::USER_PASSWORD_RESET_REQUESTED, Some(request_id)) => Some(Content::PasswordReset { request_id }),
         (event_type::USER_PASSWORD_CHANGED, _) => Some(Content::PasswordChanged),
@@ -124,7 +124,7 @@ pub fn of_order_event(order: OrderChanged, cause: Cause<'_>) -> Vec<Intake> {
     if order.status == OrderStatus::Pending {
         return Vec::new();
     }
-    vec![cause.tell(order.customer_id, Content::Order(Box::new(order)))]
+    vec![cause.tell(order.customer_id, Content::Order(OrderNews::of(order)))]
 }
 
 pub fn of_campaign_chunk(chunk: CampaignChunk, cause: Cause<'_>) -> Vec<Intake> {
@@ -146,7 +146,7 @@ pub fn of_recommendation(changed: RecommendationChanged, cause: Cause<'_>) -> Ve
 
 #[cfg(test)]
 mod tests {
-    use super::super::content::tests::{digest, order_changed, promotion};
+    use super::super::content::tests::{digest, order_changed, order_news, promotion};
     use super::*;
     use crate::domain::events::CampaignRecipient;
     use crate::domain::ids::{CampaignId, MailRequestId, TypedId};
@@ -180,8 +180,8 @@ mod tests {
             request_id,
         };
         for (event, request, expected) in [
-            (event_type::USER_SIGNED_UP, Some(request_id), vec![Content::Welcome { request_id }]),
-            (event_type::USER_SIGNED_UP, None, vec![]),
+            (event_type::USER_SIGNED_UP, Some(request_id), vec![Content::Welcome { request_id: Some(request_id) }]),
+            (event_type::USER_SIGNED_UP, None, vec![Content::Welcome { request_id: None }]),
             (event_type::USER_VERIFICATION_REQUESTED, Some(request_id), vec![Content::Verification { request_id }]),
             (event_type::USER_PASSWORD_RESET_REQUESTED, Some(request_id), vec![Content::PasswordReset { request_id }]),
             (event_type::USER_PASSWORD_CHANGED, None, vec![Content::PasswordChanged]),
@@ -208,7 +208,7 @@ mod tests {
             OrderStatus::Cancelled,
         ] {
             let intake = of_order_event(order_changed(status), CAUSE);
-            assert_eq!(told(intake), [Content::Order(Box::new(order_changed(status)))]);
+            assert_eq!(told(intake), [Content::Order(order_news(status))]);
         }
     }
 

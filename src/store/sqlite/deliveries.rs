@@ -17,7 +17,7 @@ use crate::domain::notifications::{
     NotificationPriority, NotificationStatus, SkipReason, is_over_daily_limit, start_of_day,
 };
 use crate::domain::time::Timestamp;
-use crate::store::notifications::{Claim, ClaimWanted, Lease, QueueDepths, SettleAttempt, Settled, letter_of};
+use crate::store::notifications::{Claim, ClaimWanted, Lease, QueueDepths, SettleAttempt, Settled};
 
 /// Due mails that one claim looks at: bounds how long it holds the writer.
 const LOOKED_AT: u32 = 256;
@@ -211,7 +211,7 @@ pub(super) fn settle(write: &mut Write<'_>, attempt: SettleAttempt) -> Result<Se
             Ok(Settled::Skipped)
         }
         NotificationStatus::Dead => {
-            write.emit(letter_of(&stored.notification, stored.position, at))?;
+            write.emit(stored.notification.dead_letter_event(stored.position, at))?;
             Ok(Settled::Dead)
         }
     }

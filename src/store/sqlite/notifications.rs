@@ -21,7 +21,7 @@ use crate::domain::users::Preferences;
 use crate::store::StoreError;
 use crate::store::consumption::{Consumed, Consumption};
 use crate::store::notifications::{
-    Claim, ClaimWanted, InboxPage, Lease, MarkRead, NotificationStore, QueueDepths, SettleAttempt, Settled,
+    Claim, ClaimWanted, InboxPage, Lease, MarkRead, Marked, NotificationStore, QueueDepths, SettleAttempt, Settled,
 };
 
 /// Notifications in their SQLite file.
@@ -102,16 +102,19 @@ impl NotificationStore for SqliteNotificationStore {
         self.database.read(move |connection| inbox(connection, user, unread_only, &page)).await
     }
 
-    async fn mark_read(&self, user: UserId, which: MarkRead, at: Timestamp) -> Result<Option<u64>, StoreError> {
+    async fn mark_read(&self, user: UserId, which: MarkRead, at: Timestamp) -> Result<Marked, StoreError> {
         self.database
             .write(move |write| {
-                let Some(unread) = unread(write.sql(), user, &which)? else { return Ok(None) };
+                let unread = match unread(write.sql(), user, &which)? {
+                    Ok(unread) => unread,
+                    Err(position) => return Ok(Marked::NotFound { position }),
+                };
                 for position in &unread {
                     let Some(mut stored) = by_position(write.sql(), *position)? else { continue };
                     stored.notification.read = true;
                     save(write, &mut stored, Some(event_type::NOTIFICATION_READ), at)?;
                 }
-                Ok(Some(unread.len() as u64))
+                Ok(Marked::Done(unread.len() as u64))
             })
             .await
     }
@@ -269,19 +272,19 @@ fn of_user(connection: &Connection, user: UserId) -> Result<Vec<Stored>, Failure
     Ok(found)
 }
 
-/// The positions of those that are unread; `None` when one is not this user's.
-fn unread(connection: &Connection, user: UserId, which: &MarkRead) -> Result<Option<Vec<i64>>, Failure> {
+/// The positions of those that are unread, or which of them is not this user's.
+fn unread(connection: &Connection, user: UserId, which: &MarkRead) -> Result<Result<Vec<i64>, usize>, Failure> {
     let mut unread = Vec::new();
     match which {
         MarkRead::These(ids) => {
-            for id in ids {
+            for (place, id) in ids.iter().enumerate() {
                 match by_id(connection, *id)? {
                     Some(stored) if stored.notification.user_id == user => {
                         if !stored.notification.read && !unread.contains(&stored.position) {
                             unread.push(stored.position);
                         }
                     }
-                    _ => return Ok(None),
+                    _ => return Ok(Err(place)),
                 }
             }
         }
@@ -294,7 +297,7 @@ fn unread(connection: &Connection, user: UserId, which: &MarkRead) -> Result<Opt
             }
         }
     }
-    Ok(Some(unread))
+    Ok(Ok(unread))
 }
 
 fn inbox(connection: &Connection, user: UserId, unread_only: bool, page: &PageRequest) -> Result<InboxPage, Failure> {

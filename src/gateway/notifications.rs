@@ -1,0 +1,357 @@
+//! Notifications: a user's inbox, what was read, and what arrives while somebody looks.
+
+use std::collections::VecDeque;
+
+use async_graphql::{Context, Enum, Error, ID, Object, SimpleObject, Subscription};
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+
+use super::access::{Denied, Guarded, Owned};
+use super::connections::{Connection, Edge, PageInfo, mutation_cost, root_cost};
+use super::context::{RequestInfo, Shop, Viewer, answered};
+use super::errors::{Inputs, UserError, query_error, top_level, user_errors};
+use super::order_updates::{FIRST_READ_ATTEMPTS, read_again_and_again};
+use super::scalars::{CursorKind, DateTime};
+use crate::actors::errors::{DomainError, path};
+use crate::actors::live::{LiveKey, LiveWatch};
+use crate::actors::notifications::messages::{
+    GetNotifications, LatestReceived, ListInbox, MarkNotificationsRead, ReceivedAfter, WhichRead,
+};
+use crate::domain::ids::{NotificationId, UserId};
+use crate::domain::notifications::{
+    Notification as DomainNotification, NotificationKind as DomainKind, NotificationPriority as DomainPriority,
+    NotificationStatus as DomainStatus,
+};
+use crate::domain::page::{MAX_PAGE_SIZE, PageRequest};
+
+/// What a notification is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "DomainKind")]
+pub enum NotificationKind {
+    /// News of an order.
+    OrderUpdate,
+    /// News of the account itself: its address, its password.
+    Account,
+    /// A campaign.
+    Promotion,
+    /// A digest of recommended products.
+    Recommendation,
+}
+
+/// How urgent a mail is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "DomainPriority")]
+pub enum NotificationPriority {
+    /// Goes at once, ahead of the others.
+    Critical,
+    /// Goes within the shop's limits.
+    Standard,
+}
+
+/// What became of a notification's mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "DomainStatus")]
+pub enum NotificationStatus {
+    /// It waits to be sent, perhaps again.
+    Queued,
+    /// It was sent.
+    Sent,
+    /// It is not sent: it is not wanted, or came too late.
+    Skipped,
+    /// It could not be sent.
+    Dead,
+}
+
+/// A notification with the rule that only its user and staff may look.
+pub type Notification = Guarded<NotificationFields>;
+
+/// The fields of a notification; see [`Notification`].
+pub struct NotificationFields {
+    notification: DomainNotification,
+    shown_to: Option<Viewer>,
+}
+
+impl Notification {
+    pub fn new(notification: DomainNotification) -> Self {
+        Self::shown_to(notification, None)
+    }
+
+    /// A notification as another viewer than the request's sees it: in the answer to a sign-in, the one who signed in.
+    pub fn shown_to(notification: DomainNotification, shown_to: Option<Viewer>) -> Self {
+        Guarded(NotificationFields { notification, shown_to })
+    }
+}
+
+impl Owned for NotificationFields {
+    fn owner(&self) -> Option<UserId> {
+        Some(self.notification.user_id)
+    }
+
+    fn shown_to(&self) -> Option<Viewer> {
+        self.shown_to
+    }
+}
+
+/// Something that a user is told, by mail and here.
+#[Object(name = "Notification")]
+impl NotificationFields {
+    /// The notification's id.
+    pub async fn id(&self) -> ID {
+        self.notification.id.to_string().into()
+    }
+
+    /// What it is about.
+    async fn kind(&self) -> NotificationKind {
+        self.notification.kind.into()
+    }
+
+    /// How urgent its mail is.
+    async fn priority(&self) -> NotificationPriority {
+        self.notification.priority().into()
+    }
+
+    /// What became of its mail.
+    async fn status(&self) -> NotificationStatus {
+        self.notification.status.into()
+    }
+
+    /// What it says, in a line.
+    async fn subject(&self) -> &str {
+        &self.notification.subject
+    }
+
+    /// What it says, as plain text. Of a mail with a link only that a link was sent.
+    async fn body(&self) -> &str {
+        &self.notification.body
+    }
+
+    /// How often its mail was tried.
+    async fn attempts(&self) -> i32 {
+        i32::try_from(self.notification.attempts).unwrap_or(i32::MAX)
+    }
+
+    /// Why the last attempt failed, or why it was skipped.
+    async fn last_error(&self) -> Option<&str> {
+        self.notification.last_error.as_deref()
+    }
+
+    /// True once its user has read it.
+    async fn read(&self) -> bool {
+        self.notification.read
+    }
+
+    /// When it was made.
+    async fn created_at(&self) -> DateTime {
+        DateTime(self.notification.created_at)
+    }
+
+    /// When its mail was sent.
+    async fn sent_at(&self) -> Option<DateTime> {
+        self.notification.sent_at.map(DateTime)
+    }
+}
+
+/// A page of an inbox.
+pub struct NotificationConnection {
+    connection: Connection<Notification>,
+    unread: u64,
+}
+
+/// A page of an inbox.
+#[Object]
+impl NotificationConnection {
+    /// The entries of this page with their cursors.
+    async fn edges(&self) -> &[Edge<Notification>] {
+        self.connection.entries()
+    }
+
+    /// The entries of this page.
+    async fn nodes(&self) -> Vec<&Notification> {
+        self.connection.entries().iter().map(Edge::entry).collect()
+    }
+
+    /// Where this page lies in the list.
+    async fn page_info(&self) -> &PageInfo {
+        self.connection.place()
+    }
+
+    /// The number of entries of the whole list.
+    async fn total_count(&self) -> i32 {
+        self.connection.total()
+    }
+
+    /// The number of unread notifications of the whole inbox.
+    async fn unread_count(&self) -> i32 {
+        i32::try_from(self.unread).unwrap_or(i32::MAX)
+    }
+}
+
+/// A user's inbox, newest first.
+pub async fn inbox(
+    ctx: &Context<'_>,
+    user_id: UserId,
+    unread_only: bool,
+    page: PageRequest,
+    shown_to: Option<Viewer>,
+) -> Result<NotificationConnection, Error> {
+    let shop = ctx.data::<Shop>()?;
+    let listed = answered(shop.notifications.ask(ListInbox { user_id, unread_only, page }, shop.ask_deadline).await);
+    let listed = listed.map_err(|error| query_error(ctx, error))?;
+    Ok(NotificationConnection {
+        connection: Connection::of(listed.page, CursorKind::Notifications, |entry| {
+            Notification::shown_to(entry, shown_to)
+        }),
+        unread: listed.unread,
+    })
+}
+
+/// The notification of an id if the viewer may see it: their own, or anybody's for staff.
+pub async fn visible_notification(ctx: &Context<'_>, id: NotificationId) -> Result<Option<Notification>, Error> {
+    let viewer = Viewer::of(ctx);
+    let Some(own) = viewer.user_id() else { return Ok(None) };
+    let shop = ctx.data::<Shop>()?;
+    let message = GetNotifications { ids: vec![id], user_id: viewer.confined_to(own) };
+    let found = answered(shop.notifications.ask(message, shop.ask_deadline).await);
+    Ok(found.map_err(|error| query_error(ctx, error))?.into_iter().next().map(Notification::new))
+}
+
+/// What marking notifications as read answers.
+#[derive(SimpleObject)]
+pub struct NotificationsMarkReadPayload {
+    /// How many were unread and are read now.
+    updated_count: i32,
+    /// Why none was changed; empty when it was done.
+    user_errors: Vec<UserError>,
+}
+
+#[derive(Default)]
+pub struct NotificationMutation;
+
+#[Object]
+impl NotificationMutation {
+    /// Marks notifications of the signed-in user as read: some by their ids, or all.
+    #[graphql(complexity = "mutation_cost(child_complexity)")]
+    async fn notifications_mark_read(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The ids of the notifications, at most 100.")] ids: Option<Vec<ID>>,
+        #[graphql(desc = "True for every unread notification; then without ids.", default_with = "Some(false)")]
+        all: Option<bool>,
+    ) -> Result<NotificationsMarkReadPayload, Error> {
+        let shop = ctx.data::<Shop>()?;
+        let user_id = Viewer::of(ctx).user_id().ok_or(Denied::Unauthenticated)?;
+        let marked = match which_read(ids, all.unwrap_or(false)) {
+            Ok(which) => {
+                answered(shop.notifications.ask(MarkNotificationsRead { user_id, which }, shop.ask_deadline).await)
+            }
+            Err(refusal) => Err(refusal),
+        };
+        Ok(match marked {
+            Ok(marked) => NotificationsMarkReadPayload {
+                updated_count: i32::try_from(marked).unwrap_or(i32::MAX),
+                user_errors: Vec::new(),
+            },
+            Err(error) => {
+                NotificationsMarkReadPayload { updated_count: 0, user_errors: user_errors(ctx, Inputs::PLAIN, error)? }
+            }
+        })
+    }
+}
+
+fn which_read(ids: Option<Vec<ID>>, all: bool) -> Result<WhichRead, DomainError> {
+    match ids {
+        None if all => Ok(WhichRead::All),
+        None => Err(DomainError::invalid("ids", "give ids, or true for all")),
+        Some(_) if all => Err(DomainError::invalid("ids", "give ids or true for all, not both")),
+        Some(ids) if ids.len() > MAX_PAGE_SIZE as usize => {
+            Err(DomainError::invalid("ids", format!("at most {MAX_PAGE_SIZE} ids at a time")))
+        }
+        Some(ids) => {
+            // What is no id at all, a missing and a foreign one are answered alike.
+            let not_found =
+                |position| DomainError::NotFound { what: "a notification", field: path(&format!("ids.{position}")) };
+            let parsed = ids.iter().enumerate().map(|(position, id)| id.parse().map_err(|_| not_found(position)));
+            parsed.collect::<Result<_, _>>().map(WhichRead::These)
+        }
+    }
+}
+
+/// Follows what a user receives.
+struct Received {
+    shop: Shop,
+    info: Option<RequestInfo>,
+    watch: LiveWatch,
+    user_id: UserId,
+    /// Of the last one that was read.
+    position: String,
+    waiting: VecDeque<DomainNotification>,
+    /// True when there may be more to read without a wake.
+    behind: bool,
+    ended: bool,
+}
+
+/// How many one read takes.
+const ENTRIES_PER_READ: u32 = 100;
+
+impl Received {
+    async fn read(&mut self) -> Result<(), DomainError> {
+        let Self { shop, user_id, position, .. } = self;
+        let shop = &*shop;
+        let entries = read_again_and_again(None, || {
+            let message = ReceivedAfter { user_id: *user_id, cursor: position.clone(), limit: ENTRIES_PER_READ };
+            async move { answered(shop.notifications.ask(message, shop.ask_deadline).await) }
+        })
+        .await?;
+        self.behind = entries.len() >= ENTRIES_PER_READ as usize;
+        if let Some((last, _)) = entries.last() {
+            self.position.clone_from(last);
+        }
+        self.waiting.extend(entries.into_iter().map(|(_, notification)| notification));
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Option<Result<Notification, Error>> {
+        while !self.ended {
+            if let Some(notification) = self.waiting.pop_front() {
+                return Some(Ok(Notification::new(notification)));
+            }
+            if !self.behind {
+                self.watch.changed().await;
+            }
+            if let Err(fault) = self.read().await {
+                self.ended = true;
+                return Some(Err(top_level(self.info.as_ref(), fault)));
+            }
+        }
+        None
+    }
+}
+
+#[derive(Default)]
+pub struct NotificationSubscription;
+
+#[Subscription]
+impl NotificationSubscription {
+    /// Each notification of mine from now on, once, when it is made.
+    #[graphql(complexity = "root_cost(child_complexity)")]
+    async fn notification_received(
+        &self,
+        ctx: &Context<'_>,
+    ) -> Result<BoxStream<'static, Result<Notification, Error>>, Error> {
+        let user_id = Viewer::of(ctx).user_id().ok_or(Denied::Unauthenticated)?;
+        let shop = ctx.data::<Shop>()?.clone();
+        let info = ctx.data_opt::<RequestInfo>().cloned();
+        let watch = shop.live.watch(LiveKey::Inbox(user_id));
+        let position = {
+            let shop = &shop;
+            read_again_and_again(Some(FIRST_READ_ATTEMPTS), || async move {
+                answered(shop.notifications.ask(LatestReceived, shop.ask_deadline).await)
+            })
+            .await
+        };
+        let position = position.map_err(|fault| top_level(info.as_ref(), fault))?;
+        let feed =
+            Received { shop, info, watch, user_id, position, waiting: VecDeque::new(), behind: false, ended: false };
+        Ok(stream::unfold(feed, |mut feed| async move { Some((feed.next().await?, feed)) }).boxed())
+    }
+}

@@ -22,8 +22,9 @@ use crate::mail::directory::DirectoryMailer;
 use crate::mail::smtp::SmtpMailer;
 use crate::telemetry::Metrics;
 
-/// The domain but for its consumer.
+/// The domain but for its consumer, behind an address that is known already.
 pub(super) fn spec(
+    address: &Address<NotificationActor>,
     config: &Config,
     stores: &Stores,
     users: &Address<UserActor>,
@@ -80,7 +81,7 @@ pub(super) fn spec(
         wake,
         digest_every_days: settings.digest_every_days,
     });
-    let head = ActorSpec::new("notifications", move || Ok(NotificationActor::new(Arc::clone(&tools))))
+    let head = ActorSpec::at(address.clone(), move || Ok(NotificationActor::new(Arc::clone(&tools))))
         .mailbox(mailbox_limits(&config.supervision));
     Ok(workers.into_iter().fold(head, ActorSpec::part).follower(dispatcher))
 }

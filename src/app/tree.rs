@@ -30,9 +30,11 @@ use tokio::time::Instant;
 use super::readings::Readings;
 use super::stores::{DataDirGuard, Opened};
 use super::{AppError, Core, Stopping};
+use crate::actors::Address;
 use crate::actors::clock::now;
 use crate::actors::cursors::SealedCursors;
 use crate::actors::live::LiveHub;
+use crate::actors::notifications::NotificationActor;
 use crate::actors::operations::OperationsActor;
 use crate::actors::orders::writer::OrderWriter;
 use crate::actors::orders::{OrderActor, OrderTools};
@@ -151,6 +153,8 @@ pub(super) async fn start(
     let operations_store = Arc::clone(&stores.operations);
     let operations_spec =
         ActorSpec::new("operations", move || Ok(OperationsActor::new(Arc::clone(&operations_store)))).mailbox(mailbox);
+    // Users and notifications ask one another.
+    let notifications = Address::<NotificationActor>::reserve("notifications");
     let user_tools = Arc::new(UserTools {
         store: Arc::clone(&stores.users),
         tokens: tokens.clone(),
@@ -158,6 +162,7 @@ pub(super) async fn start(
         hasher: hasher.clone(),
         refresh_token_days: config.auth.refresh_token_days,
         orders: orders_spec.address(),
+        notifications: notifications.clone(),
         ask_deadline,
         sessions_changed,
     });
@@ -197,9 +202,9 @@ pub(super) async fn start(
         Arc::new(DeadLetterKeeper::new(Arc::clone(&stores.operations))),
     );
     let mail_origin = watch::Sender::new(None);
+    let origin = mail_origin.subscribe();
     let notifications_spec =
-        super::notifications::spec(config, &stores, &users, &metrics, &loops, mail_origin.subscribe())?;
-    let notifications = notifications_spec.address();
+        super::notifications::spec(&notifications, config, &stores, &users, &metrics, &loops, origin)?;
     let (told, told_stats) = loops.consumer(
         "notifications.events",
         NotificationHandler::GROUP,

@@ -10,6 +10,7 @@ use super::messages::{
 use super::{UserActor, UserTools, found, token_hash};
 use crate::actors::clock::now;
 use crate::actors::errors::DomainError;
+use crate::actors::notifications::messages::ExportNotifications;
 use crate::actors::orders::messages::ListOrders;
 use crate::domain::ids::UserId;
 use crate::domain::mail_requests::MailRequestKind;
@@ -113,6 +114,7 @@ impl UserTools {
     /// All that is kept about a user: each domain is asked for its own.
     async fn export(&self, user: User) -> Result<Value, DomainError> {
         let sessions = self.store.sessions(user.id).await?;
+        let notifications = ExportNotifications { user_id: user.id };
         let requests = self.store.mail_requests(user.id).await?;
         let time = |at: Option<crate::domain::time::Timestamp>| at.map(|at| at.to_string());
         Ok(json!({
@@ -148,6 +150,7 @@ impl UserTools {
                 "replacedAt": time(request.replaced_at),
             })).collect::<Vec<_>>(),
             "orders": self.exported_orders(user.id).await?,
+            "notifications": self.notifications.ask(notifications, self.ask_deadline).await??,
         }))
     }
 

@@ -34,6 +34,7 @@ use self::tokens::AccessTokens;
 use crate::actors::ask::Address;
 use crate::actors::clock::now;
 use crate::actors::errors::{BUSY_RETRY_MS, DomainError};
+use crate::actors::notifications::NotificationActor;
 use crate::actors::orders::OrderActor;
 use crate::domain::events::event_type;
 use crate::domain::ids::{MailRequestId, SessionId, TypedId, UserId};
@@ -61,6 +62,7 @@ pub struct UserTools {
     pub refresh_token_days: u32,
     /// Asked for an export of what they keep.
     pub orders: Address<OrderActor>,
+    pub notifications: Address<NotificationActor>,
     pub ask_deadline: Duration,
     /// Called after a change with the session concerned, or `None` for all of a user's.
     pub sessions_changed: Box<dyn Fn(Option<SessionId>) + Send + Sync>,

@@ -13,11 +13,22 @@ mod http;
 mod idle;
 mod job;
 mod load;
+mod mail;
 mod process;
 mod run;
 mod shop;
 mod table;
 mod yardstick;
+
+/// Shared with the tests.
+#[path = "../../tests/delivery/queue.rs"]
+mod queue;
+#[expect(dead_code, reason = "the tests use more of it")]
+#[path = "../../tests/support/sink.rs"]
+mod sink;
+
+/// How long a mail may take before the measurement gives up.
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The shop's own, for the parts that run the shop in this process.
 #[global_allocator]

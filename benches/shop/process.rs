@@ -38,9 +38,13 @@ pub fn souk(data_dir: &Path) -> Command {
 impl Process {
     /// The release binary, ready.
     pub fn shop(data_dir: &Path, demo: bool) -> Self {
+        Self::shop_with(data_dir, &[("SOUK__DEMO", if demo { "true" } else { "false" })])
+    }
+
+    pub fn shop_with(data_dir: &Path, settings: &[(&str, &str)]) -> Self {
         let mut command = souk(data_dir);
         command.args(["--listen", "127.0.0.1:0"]).env("SOUK__ADMIN__LISTEN", "127.0.0.1:0");
-        command.env("SOUK__DEMO", if demo { "true" } else { "false" });
+        command.env("SOUK__DEMO", "false").envs(settings.iter().copied());
         Self::start(command, |line| {
             let address = line.strip_prefix("souk ready: http://")?.strip_suffix("/graphql")?;
             Some((address.parse().ok()?, None))

@@ -10,7 +10,7 @@ use crate::job::{Client, Job, Target, run};
 use crate::process::Process;
 use crate::shop::{CUSTOMERS, Caller, count, furnish, settle};
 use crate::table::Table;
-use crate::{bare, yardstick};
+use crate::{bare, mail, yardstick};
 
 const LINES: usize = 1;
 const BURST: usize = 10_000;
@@ -58,6 +58,9 @@ pub fn all(only: &Only) {
     }
     if only.wants("idle") {
         idle(folder, &data_dir, &mut table);
+    }
+    if only.wants("mail") {
+        mail::measure(folder, &mut table);
     }
     table.print();
 }

@@ -46,7 +46,9 @@ pub fn mailbox(name: &str, address: &str) -> String {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" '-_.,&".contains(&byte))
         && !name.starts_with(' ')
         && !name.ends_with(' ');
-    if plain { format!("\"{name}\"\r\n <{address}>") } else { format!("{}\r\n <{address}>", encoded_words(name)) }
+    let name = if plain { format!("\"{name}\"") } else { encoded_words(name) };
+    let fold = if name.len() + address.len() <= MAX_PLAIN { "" } else { "\r\n" };
+    format!("{name}{fold} <{address}>")
 }
 
 fn encoded_words(value: &str) -> String {
@@ -69,7 +71,9 @@ mod tests {
         assert_eq!(unstructured("Your order is on its way"), "Your order is on its way");
         assert_eq!(unstructured("Grüße"), "=?utf-8?B?R3LDvMOfZQ==?=");
         assert_eq!(unstructured("=?utf-8?Q?x?="), "=?utf-8?B?PT91dGYtOD9RP3g/PQ==?=", "it is text, not an encoding");
-        assert_eq!(mailbox("Ada Lovelace", "a@b.co"), "\"Ada Lovelace\"\r\n <a@b.co>");
+        assert_eq!(mailbox("Ada Lovelace", "a@b.co"), "\"Ada Lovelace\" <a@b.co>");
+        let long = format!("{}@b.co", "a".repeat(60));
+        assert_eq!(mailbox("Ada", &long), format!("\"Ada\"\r\n <{long}>"));
         assert_eq!(mailbox("", "a@b.co"), "a@b.co");
     }
 

@@ -41,7 +41,7 @@ async fn each_failure_is_classed_by_the_stage_that_it_happened_at() {
     let hello: Wanted = |turn| *turn == Turn::Hello;
     let sender: Wanted = |turn| matches!(turn, Turn::Sender(_));
     let recipient: Wanted = |turn| matches!(turn, Turn::Recipient(_));
-    let data: Wanted = |turn| *turn == Turn::Data;
+    let data: Wanted = |turn| matches!(turn, Turn::Data(_));
     let content: Wanted = |turn| matches!(turn, Turn::Content(_));
     for (turn, answer, class, reason) in [
         (
@@ -105,7 +105,7 @@ async fn a_server_that_stalls_ends_with_the_deadline() {
         (Turn::Greeting, FailureClass::NotReached),
         (Turn::Sender("souk@shop.example".into()), FailureClass::NotReached),
         (Turn::Recipient(ADA.into()), FailureClass::Transient),
-        (Turn::Data, FailureClass::Transient),
+        (Turn::Data(ADA.into()), FailureClass::Transient),
         (Turn::Content(ADA.into()), FailureClass::Transient),
     ] {
         let own = turn.clone();

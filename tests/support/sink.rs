@@ -22,7 +22,8 @@ pub enum Turn {
     SignIn(String, String),
     Sender(String),
     Recipient(String),
-    Data,
+    /// Before the content, for this recipient.
+    Data(String),
     /// The content has arrived whole, for this recipient.
     Content(String),
 }
@@ -134,12 +135,17 @@ impl Sink {
         *self.shared.connections.lock().unwrap()
     }
 
-    /// Waits until so many mails were taken.
+    /// Waits until so many mails were taken; gives up when for a whole deadline not one comes.
     pub async fn wait_for(&self, count: usize) -> Vec<Taken> {
         let mut counts = self.shared.count.subscribe();
-        let waited = tokio::time::timeout(DEADLINE, counts.wait_for(|so_far| *so_far >= count)).await;
-        assert!(waited.is_ok(), "{} of {count} mails within {DEADLINE:?}", self.count());
-        self.taken()
+        loop {
+            let so_far = *counts.borrow_and_update();
+            if so_far >= count {
+                return self.taken();
+            }
+            let another = tokio::time::timeout(DEADLINE, counts.changed()).await;
+            assert!(another.is_ok(), "{so_far} of {count} mails, and none more within {DEADLINE:?}");
+        }
     }
 
     /// Closes every connection that is open, as a server that restarts does; new ones are taken.
@@ -224,7 +230,8 @@ impl Connection {
     }
 
     async fn content(&mut self) -> Result<bool, Over> {
-        match (self.shared.script)(&Turn::Data) {
+        let to = self.to.take().unwrap_or_default();
+        match (self.shared.script)(&Turn::Data(to.clone())) {
             Answer::Drop => {
                 self.say("354 go on").await?;
                 // In the middle: the content has begun to come.
@@ -252,7 +259,6 @@ impl Connection {
                 _ => {}
             }
         }
-        let to = self.to.take().unwrap_or_default();
         let answer = (self.shared.script)(&Turn::Content(to.clone()));
         // What is answered with 250 was taken before; what is dropped here was taken too, and its client does not know.
         if matches!(answer, Answer::Usual | Answer::Drop) {

@@ -34,6 +34,7 @@ use crate::actors::users::tokens::AccessTokens;
 use crate::config::Config;
 use crate::domain::money::Currency;
 use crate::domain::users::{Preferences, User};
+use crate::mail::Mailer;
 use crate::store::users::UserStore;
 use crate::telemetry::Metrics;
 
@@ -82,6 +83,7 @@ pub struct Core {
     pub notifications: Address<NotificationActor>,
     /// Where the links of mails lead; no mail is sent before it is known.
     pub mail_origin: watch::Sender<Option<String>>,
+    mailer: Arc<dyn Mailer>,
     pub live: LiveHub,
     pub hasher: PasswordHasher,
     pub tokens: AccessTokens,

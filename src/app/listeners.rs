@@ -25,6 +25,7 @@ use crate::gateway::service::GraphqlService;
 use crate::gateway::session_check::{SessionCheck, UserActorSessions};
 use crate::gateway::settings::HttpSettings;
 use crate::kafka::EventLog;
+use crate::mail::Mailer;
 use crate::store::outbox::Outbox;
 
 /// How long an injected freeze blocks an actor's thread.
@@ -59,6 +60,7 @@ impl AdminListener {
             health.add_probe(store_probe(outbox));
         }
         health.add_probe(log_probe(&core.readings.log));
+        health.add_probe(mail_probe(&core.mailer));
         let faults = config.faults.enabled.then(|| fault_switch(Arc::clone(&core.tree)));
         let registry = core.metrics.registry().clone();
         let readings = Arc::clone(&core.readings);
@@ -106,6 +108,19 @@ fn log_probe(log: &Arc<dyn EventLog>) -> Probe {
         check: Arc::new(move || -> BoxFuture<'static, bool> {
             let log = Arc::clone(&log);
             Box::pin(async move { log.progress().await.is_ok() })
+        }),
+    }
+}
+
+/// Without its server mail waits in the store.
+fn mail_probe(mailer: &Arc<dyn Mailer>) -> Probe {
+    let mailer = Arc::clone(mailer);
+    Probe {
+        name: "mail".to_owned(),
+        required: false,
+        check: Arc::new(move || -> BoxFuture<'static, bool> {
+            let mailer = Arc::clone(&mailer);
+            Box::pin(async move { mailer.is_there().await })
         }),
     }
 }

@@ -22,6 +22,13 @@ use crate::mail::directory::DirectoryMailer;
 use crate::mail::smtp::SmtpMailer;
 use crate::telemetry::Metrics;
 
+/// How mail leaves.
+pub(super) struct Way {
+    pub mailer: Arc<dyn Mailer>,
+    /// Where its links lead.
+    pub origin: watch::Receiver<Option<String>>,
+}
+
 /// The domain but for its consumer, behind an address that is known already.
 pub(super) fn spec(
     address: &Address<NotificationActor>,
@@ -30,7 +37,7 @@ pub(super) fn spec(
     users: &Address<UserActor>,
     metrics: &Metrics,
     loops: &Loops<'_>,
-    origin: watch::Receiver<Option<String>>,
+    way: Way,
 ) -> Result<ActorSpec<NotificationActor>, AppError> {
     let settings = &config.notifications;
     let limits = StandardLimits {
@@ -50,8 +57,8 @@ pub(super) fn spec(
             users: users.clone(),
             deadline: Duration::from_millis(config.supervision.ask_timeout_ms),
         }),
-        mailer: mailer(config)?,
-        origin: origin.clone(),
+        mailer: way.mailer,
+        origin: way.origin.clone(),
         policy,
         per_second: limits.per_second,
         in_hand: in_hand.clone(),
@@ -64,7 +71,7 @@ pub(super) fn spec(
         workers: workers.iter().map(ActorSpec::address).collect(),
         wake: Arc::clone(&wake),
         foreign_writes: stores.notification_outbox.foreign_writes(),
-        origin,
+        origin: way.origin,
         limits,
         policy,
         delivery_deadline: Duration::from_millis(config.mail.deadline_ms),
@@ -97,7 +104,7 @@ fn observer(metrics: &Metrics) -> OutcomeObserver {
     Arc::new(move |outcome, count| mails.with_label_values(&[outcome.as_str()]).inc_by(count))
 }
 
-fn mailer(config: &Config) -> Result<Arc<dyn Mailer>, AppError> {
+pub(super) fn mailer(config: &Config) -> Result<Arc<dyn Mailer>, AppError> {
     let sender = MailSender::parse(&config.mail.from).map_err(AppError::usage)?;
     Ok(match config.mail.kind {
         MailKind::Directory => Arc::new(DirectoryMailer::new(&config.data_dir, sender)),

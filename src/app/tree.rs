@@ -202,9 +202,10 @@ pub(super) async fn start(
         Arc::new(DeadLetterKeeper::new(Arc::clone(&stores.operations))),
     );
     let mail_origin = watch::Sender::new(None);
-    let origin = mail_origin.subscribe();
+    let mailer = super::notifications::mailer(config)?;
+    let way = super::notifications::Way { mailer: Arc::clone(&mailer), origin: mail_origin.subscribe() };
     let notifications_spec =
-        super::notifications::spec(&notifications, config, &stores, &users, &metrics, &loops, origin)?;
+        super::notifications::spec(&notifications, config, &stores, &users, &metrics, &loops, way)?;
     let (told, told_stats) = loops.consumer(
         "notifications.events",
         NotificationHandler::GROUP,
@@ -259,6 +260,7 @@ pub(super) async fn start(
         operations,
         notifications,
         mail_origin,
+        mailer,
         live,
         hasher,
         tokens,

@@ -38,11 +38,25 @@ impl Mailer for DirectoryMailer {
             Err(_) => Err(failed("the mail's file was not written: the process is stopping".into())),
         }
     }
+
+    async fn is_there(&self) -> bool {
+        let folder = self.folder.clone();
+        tokio::task::spawn_blocking(move || is_writable(&folder)).await.unwrap_or(false)
+    }
+}
+
+fn is_writable(folder: &Path) -> bool {
+    let is_read_only = |metadata: fs::Metadata| metadata.permissions().readonly();
+    create(folder).and_then(|()| fs::metadata(folder)).is_ok_and(|metadata| !is_read_only(metadata))
 }
 
 /// For the owner only: a mail may hold a token.
+fn create(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
 fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    create(folder)?;
     let unfinished = folder.join(format!(".{name}.unfinished"));
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&unfinished)?;
     file.write_all(bytes)?;

@@ -23,6 +23,9 @@ use crate::domain::time::Timestamp;
 #[async_trait]
 pub trait Mailer: Send + Sync {
     async fn deliver(&self, mail: &Mail) -> Result<(), DeliveryFailure>;
+
+    /// Whether a mail could be delivered now: a server that lets sign in, a folder that can be written to.
+    async fn is_there(&self) -> bool;
 }
 
 /// Why a mail was not delivered. The reason names no address and no token.

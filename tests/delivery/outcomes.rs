@@ -39,6 +39,15 @@ async fn becomes(shop: &TestApp, staff: &Account, of: &Account, status: &str) ->
     .await
 }
 
+/// What `/health/ready` says, with 200, of the shop and of its mail.
+async fn readiness(shop: &TestApp) -> (String, String) {
+    let answer = reqwest::get(format!("http://{}/health/ready", shop.admin)).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let report: Value = answer.json().await.unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    (text(&report["status"]), text(&report["dependencies"]["mail"]["state"]))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_failure_of_a_server_has_its_outcome() {
     let seen = Mutex::new(HashMap::<String, u32>::new());
@@ -115,8 +124,10 @@ async fn a_server_that_cannot_be_reached_costs_no_attempt_of_the_few_that_there_
     .await;
     assert_eq!(tried["status"], "QUEUED", "{tried}");
     assert_eq!(tried["lastError"], "connection: the server answered 421 4.3.2");
+    assert_eq!(readiness(&shop).await, ("degraded".into(), "down".into()));
     busy.store(false, Ordering::SeqCst);
     becomes(&shop, &staff, &account, "SENT").await;
+    assert_eq!(readiness(&shop).await, ("ready".into(), "up".into()));
     let arrived = sink.taken().into_iter().filter(|taken| taken.to == account.email).count();
     assert_eq!(arrived, 1);
 }
@@ -132,4 +143,5 @@ async fn a_shop_without_its_mail_server_starts_serves_and_keeps_the_mail() {
     .await;
     assert_eq!(tried["status"], "QUEUED", "{tried}");
     assert!(tried["lastError"].as_str().unwrap().starts_with("connection: "), "{tried}");
+    assert_eq!(readiness(&shop).await, ("degraded".into(), "down".into()));
 }

@@ -72,6 +72,7 @@ macro_rules! conformance {
 conformance!(
     a_mail_arrives_as_it_was_written,
     every_attempt_has_the_same_bytes_but_for_its_boundaries,
+    a_mailer_that_can_deliver_is_there,
     many_mails_at_a_time_all_arrive_once,
 );
 
@@ -134,4 +135,11 @@ async fn many_mails_at_a_time_all_arrive_once(under: Under) {
     }
     let wanted = ids.iter().enumerate().map(|(at, id)| (id.to_string(), format!("user{at}@example.com")));
     assert_eq!(seen, wanted.collect());
+}
+
+async fn a_mailer_that_can_deliver_is_there(under: Under) {
+    assert!(under.mailer.is_there().await);
+    under.mailer.deliver(&mail(new_id(), "ada@example.com")).await.unwrap();
+    assert!(under.mailer.is_there().await);
+    assert_eq!(under.mails().len(), 1, "asking sends nothing");
 }

@@ -138,6 +138,8 @@ async fn a_server_signs_in_who_it_knows_and_refuses_others_before_any_mail() {
     let failure = fails(&mailer(&uri("shop:wrong"), AMPLE_MS)).await;
     assert_eq!(failure.class, FailureClass::NotReached);
     assert_eq!(failure.reason, "sign-in: the server answered 535 5.7.8");
+    assert!(mailer(&uri("shop:p%40ss"), AMPLE_MS).is_there().await);
+    assert!(!mailer(&uri("shop:wrong"), AMPLE_MS).is_there().await);
     assert_eq!(sink.count(), 1);
 }
 

@@ -81,6 +81,10 @@ impl Mailer for ScriptedMailer {
         self.log.lock().unwrap().delivered.push(id);
         Ok(())
     }
+
+    async fn is_there(&self) -> bool {
+        true
+    }
 }
 
 /// Everybody wants everything, unless a test says otherwise.

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use lettre::Address;
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
-use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt, Rset};
+use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Noop, Rcpt, Rset};
 use tokio::time::{Instant, timeout};
 
 use super::{DeliveryFailure, FailureClass, Mail, Mailer, message};
@@ -103,9 +103,13 @@ impl SmtpMailer {
         let needs_reset = outcome.is_err();
         let goes_on = outcome.as_ref().err().is_none_or(|error| code(error).is_some_and(|code| code != "421"));
         if goes_on {
-            self.lock_idle().push(Idle { connection, since: Instant::now(), needs_reset });
+            self.keep(connection, needs_reset);
         }
         outcome
+    }
+
+    fn keep(&self, connection: AsyncSmtpConnection, needs_reset: bool) {
+        self.lock_idle().push(Idle { connection, since: Instant::now(), needs_reset });
     }
 
     fn sender_address(&self) -> Address {
@@ -137,6 +141,26 @@ impl Mailer for SmtpMailer {
                 reason: format!("{}: no answer within {} ms", stage.words(), self.deadline.as_millis()),
             }),
         }
+    }
+
+    /// The connection that it takes to find out is left for the next mail.
+    async fn is_there(&self) -> bool {
+        let asked = timeout(self.deadline, async {
+            while let Some(Idle { mut connection, needs_reset, .. }) = self.take_idle() {
+                if timeout(REUSE_ANSWER, connection.command(Noop)).await.is_ok_and(|answer| answer.is_ok()) {
+                    self.keep(connection, needs_reset);
+                    return true;
+                }
+            }
+            match self.server.connect(&mut { Stage::Connection }).await {
+                Ok(connection) => {
+                    self.keep(connection, false);
+                    true
+                }
+                Err(_) => false,
+            }
+        });
+        asked.await.unwrap_or(false)
     }
 }
 

@@ -1,7 +1,8 @@
 //! A mail as bytes on the wire or in a file (RFC 5322): ASCII only, so that every server takes it.
 
 use chrono::DateTime;
-use lettre::message::MultiPart;
+use lettre::message::header::{ContentTransferEncoding, ContentType};
+use lettre::message::{Body, MultiPart, SinglePart};
 
 use super::{Mail, header};
 use crate::config::MailSender;
@@ -25,8 +26,23 @@ pub fn bytes(mail: &Mail, sender: &MailSender) -> Vec<u8> {
     }
     let mut bytes: Vec<u8> =
         headers.into_iter().flat_map(|(name, value)| format!("{name}: {value}\r\n").into_bytes()).collect();
-    bytes.extend(MultiPart::alternative_plain_html(mail.text.clone(), mail.html.clone()).formatted());
+    let parts =
+        MultiPart::alternative().singlepart(plain_text(&mail.text)).singlepart(SinglePart::html(mail.html.clone()));
+    bytes.extend(parts.formatted());
     bytes
+}
+
+/// The longest line that may be sent as it is, without its end (RFC 5322, 2.1.1).
+const MAX_LINE: usize = 998;
+
+/// The text part. ASCII goes as it is, so that a link stays whole on its line also where nobody decodes it.
+fn plain_text(text: &str) -> SinglePart {
+    if !text.is_ascii() || text.lines().any(|line| line.len() > MAX_LINE) {
+        return SinglePart::plain(text.to_owned());
+    }
+    let lines: Vec<&str> = text.lines().collect();
+    let body = Body::dangerous_pre_encoded(lines.join("\r\n").into_bytes(), ContentTransferEncoding::SevenBit);
+    SinglePart::builder().header(ContentType::TEXT_PLAIN).body(body)
 }
 
 /// The same for every attempt, so that a mailbox can tell a repeated mail.

@@ -110,3 +110,41 @@ fn requeue(event: &ConsumedEvent) -> Result<Option<Intake>, DecodeError> {
     })?;
     Ok(Some(Intake::Requeue { id: changed.notification_id, round }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::Record;
+    use super::super::envelope::headers_of;
+    use super::*;
+    use crate::domain::events::{HEADER_ORIGIN, PendingEvent, source};
+    use crate::domain::ids::UserId;
+    use crate::domain::time::Timestamp;
+
+    fn died(headers: &[(&str, &str)]) -> ConsumedEvent {
+        let id = |bits| Uuid::from_u128(bits);
+        let body = NotificationChanged {
+            notification_id: NotificationId::from_uuid(id(1)),
+            user_id: UserId::from_uuid(id(2)),
+            campaign_id: None,
+        };
+        let (topic, kind) = (Topic::NotificationEvents, event_type::NOTIFICATION_DEAD);
+        let mut event = PendingEvent::new(topic, source::NOTIFICATIONS, kind, "n".into(), 2, Timestamp(1), &body);
+        event.headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let (key, headers, body) = headers_of(event);
+        ConsumedEvent { record: Arc::new(Record { topic, partition: 0, offset: 0, key, headers, body }), attempt: 1 }
+    }
+
+    #[test]
+    fn only_the_replay_of_a_letter_queues_a_dead_mail_again() {
+        assert_eq!(intake_of(&died(&[])), Ok(Vec::new()), "the event by which it died");
+        let origin = (HEADER_ORIGIN, "notification-events/0/7");
+        let replay = |round| died(&[(HEADER_REPLAY_GROUP, GROUP), (HEADER_ROUND, round), origin]);
+        let id = NotificationId::from_uuid(Uuid::from_u128(1));
+        assert_eq!(intake_of(&replay("3")), Ok(vec![Intake::Requeue { id, round: 3 }]));
+        assert!(matches!(intake_of(&replay("x")), Err(DecodeError::BadHeader { header: HEADER_ROUND, .. })));
+        let without = died(&[(HEADER_REPLAY_GROUP, GROUP), origin]);
+        assert_eq!(intake_of(&without), Err(DecodeError::MissingHeader(HEADER_ROUND)));
+    }
+}

@@ -1,12 +1,18 @@
 //! What users are told: mails as files, the inbox, and what arrives live.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use mail_parser::MessageParser;
 use serde_json::{Value, json};
+use souk::config::{MailKind, SecretUri};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::client::unique;
-use crate::support::{Account, Socket, TestApp, eventually, spawn_app};
+use crate::support::{Account, Socket, TestApp, eventually, spawn_app, spawn_app_with};
 
 const INBOX: &str = "query($unread: Boolean, $first: Int, $after: Cursor) { me {
     notifications(unreadOnly: $unread, first: $first, after: $after) {
@@ -191,4 +197,93 @@ async fn what_arrives_is_pushed_once() {
     let first = mine.iter().position(|id| *id == pushed[0]).expect("it is the customer's own");
     assert!(first > 0, "what came before the subscription is not pushed");
     assert_eq!(pushed, mine[first..first + PUSHED], "in order, none missed, none twice");
+}
+
+/// A mail server that knows nobody until it is told otherwise; its address and the recipients whose mail it took.
+async fn forgetful_server() -> (SocketAddr, Arc<AtomicBool>, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, knows, taken) = (listener.local_addr().unwrap(), Arc::<AtomicBool>::default(), Arc::default());
+    let (shared, mails) = (Arc::clone(&knows), Arc::<Mutex<Vec<String>>>::clone(&taken));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (shared, mails) = (Arc::clone(&shared), Arc::clone(&mails));
+            tokio::spawn(async move { drop(serve_mail(stream, &shared, &mails).await) });
+        }
+    });
+    (address, knows, taken)
+}
+
+async fn serve_mail(stream: TcpStream, knows: &AtomicBool, taken: &Mutex<Vec<String>>) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut lines = BufReader::new(read).lines();
+    let (mut recipient, mut content) = (String::new(), false);
+    write.write_all(b"220 here\r\n").await?;
+    while let Some(line) = lines.next_line().await? {
+        let verb = line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
+        let answer = match verb.as_str() {
+            "." if content => {
+                content = false;
+                taken.lock().unwrap().push(std::mem::take(&mut recipient));
+                "250 taken\r\n"
+            }
+            _ if content => continue,
+            "RCPT" if !knows.load(Ordering::Relaxed) => "550 5.1.1 nobody of that name\r\n",
+            "RCPT" => {
+                recipient = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
+                "250 known\r\n"
+            }
+            "DATA" => {
+                content = true;
+                "354 go on\r\n"
+            }
+            "QUIT" => return write.write_all(b"221 bye\r\n").await,
+            _ => "250 well\r\n",
+        };
+        write.write_all(answer.as_bytes()).await?;
+    }
+    Ok(())
+}
+
+#[actix_rt::test]
+async fn a_mail_that_failed_for_good_is_sent_when_its_letter_is_replayed_and_fails_into_the_next_round() {
+    let (server, knows, taken) = forgetful_server().await;
+    let app = spawn_app_with(|config| {
+        config.limits.enabled = false;
+        config.mail.kind = MailKind::Smtp;
+        config.mail.uri = SecretUri::new(format!("smtp://{server}?tls=none"));
+    })
+    .await;
+    let (staff, customer) = (app.staff().await, app.sign_up().await);
+    let dead = told(&app, &customer, "Welcome").await;
+    assert_eq!((&dead["status"], &dead["attempts"]), (&json!("DEAD"), &json!(1)));
+    let notification = dead["id"].as_str().unwrap();
+    let letters = "{ deadLetters(source: \"notifications\") { nodes { id reason payload replayedAt } } }";
+    // Of this notification, newest first.
+    let letters_of = async || {
+        let mut data = app.query(Some(&staff.token), letters, json!({})).await;
+        let nodes = data["deadLetters"]["nodes"].as_array_mut().unwrap();
+        nodes.retain(|letter| letter["payload"].as_str().unwrap().contains(notification));
+        nodes.clone()
+    };
+    let replay = "mutation($id: ID!) { deadLetterReplay(ids: [$id]) { userErrors { code } } }";
+    for round in 1..=3 {
+        let open = eventually(&format!("letter {round} is there"), async || {
+            let letters = letters_of().await;
+            (letters.len() == round && letters[0]["replayedAt"].is_null()).then(|| letters[0].clone())
+        })
+        .await;
+        assert!(open["reason"].as_str().unwrap().contains("550"), "{open}");
+        knows.store(round == 3, Ordering::Relaxed);
+        for _ in 0..2 {
+            app.query(Some(&staff.token), replay, json!({ "id": open["id"] })).await;
+        }
+    }
+    let sent = eventually("the mail is sent", async || {
+        let nodes = inbox(&app, &customer, false).await["nodes"].take();
+        nodes.as_array().unwrap().iter().find(|node| node["status"] == "SENT").cloned()
+    })
+    .await;
+    assert_eq!((sent["id"].as_str(), &sent["attempts"]), (Some(notification), &json!(4)));
+    let taken = taken.lock().unwrap().iter().filter(|to| **to == customer.email).count();
+    assert_eq!((taken, letters_of().await.len()), (1, 3));
 }

@@ -9,6 +9,7 @@ mod demo;
 mod listeners;
 mod notifications;
 mod readings;
+mod rebuild;
 mod stores;
 mod tree;
 
@@ -25,6 +26,7 @@ use crate::actors::notifications::NotificationActor;
 use crate::actors::operations::OperationsActor;
 use crate::actors::orders::OrderActor;
 use crate::actors::products::ProductActor;
+use crate::actors::recommendations::RecommendationActor;
 use crate::actors::supervisor::SupervisionTree;
 use crate::actors::users::UserActor;
 use crate::actors::users::hasher::PasswordHasher;
@@ -39,7 +41,8 @@ use crate::store::users::UserStore;
 use crate::telemetry::Metrics;
 
 pub use demo::{DEMO_ACCOUNTS, DEMO_PASSWORD};
-pub use stores::{Stores, lock_data_dir, migrate, open_operations};
+pub use rebuild::{Rebuilt, rebuild};
+pub use stores::{Stores, lock_data_dir, migrate, open_history, open_operations};
 
 use crate::gateway::admin::Phase;
 use crate::gateway::server::PublicServer;
@@ -79,6 +82,7 @@ pub struct Core {
     pub users: Address<UserActor>,
     pub products: Address<ProductActor>,
     pub orders: Address<OrderActor>,
+    pub recommendations: Address<RecommendationActor>,
     pub operations: Address<OperationsActor>,
     pub notifications: Address<NotificationActor>,
     /// Where the links of mails lead; no mail is sent before it is known.

@@ -33,6 +33,8 @@ pub use secret::{Secret, SecretUri};
 pub use sender::MailSender;
 pub use uri::{Endpoint, Uri};
 
+use crate::domain::recommendations::{Limits, Rules, Score};
+
 /// Declares one section: its fields with their types and, in the same line, their defaults.
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
@@ -191,6 +193,19 @@ section! {
 section! {
     RecommendationsConfig {
         consumable_categories: Vec<String> = Vec::new(),
+        score: Score = Score::Continuation,
+        min_support: u32 = 2,
+        shrinkage_orders: u32 = 30,
+        sequence_percent: u32 = 90,
+        newest_percent: u32 = 50,
+        older_order_percent: u32 = 50,
+        popularity_percent: u32 = 2,
+        category_percent: u32 = 10,
+        again_percent: u32 = 10,
+        lines_per_order: usize = 50,
+        neighbours_per_item: usize = 200,
+        history_items: usize = 20,
+        candidates: usize = 300,
     }
 }
 
@@ -494,5 +509,34 @@ impl StoreConfig {
 impl AuthConfig {
     pub fn has_key_files(&self) -> bool {
         self.signing_key_file != Path::new("")
+    }
+}
+
+impl RecommendationsConfig {
+    /// Purchases that may be recommended again, where something is consumable.
+    const BOUGHT_AGAIN: usize = 200;
+
+    /// The rules as the domain takes them.
+    pub fn rules(&self) -> Rules {
+        let share = |percent: u32| f64::from(percent) / 100.0;
+        Rules {
+            score: self.score,
+            min_support: self.min_support,
+            shrinkage: f64::from(self.shrinkage_orders),
+            sequence_weight: share(self.sequence_percent),
+            newest_weight: share(self.newest_percent),
+            older_order_weight: share(self.older_order_percent),
+            popularity_weight: share(self.popularity_percent),
+            category_weight: share(self.category_percent),
+            again_weight: share(self.again_percent),
+            limits: Limits {
+                lines_per_order: self.lines_per_order,
+                neighbours_per_item: self.neighbours_per_item,
+                history_items: self.history_items,
+                candidates: self.candidates,
+                bought_again: if self.consumable_categories.is_empty() { 0 } else { Self::BOUGHT_AGAIN },
+            },
+            consumable_categories: self.consumable_categories.clone(),
+        }
     }
 }

@@ -19,6 +19,8 @@ pub enum LiveKey {
     /// Every order of this customer.
     Customer(UserId),
     Product(ProductId),
+    /// What is recommended to this user.
+    Recommendations(UserId),
     /// The notifications of this user.
     Inbox(UserId),
     DeadLetters,

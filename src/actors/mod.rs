@@ -3,7 +3,7 @@
 //! An [`Address`] puts a question into its actor's two-lane queue ([`mailbox`]) and waits for the answer with a
 //! deadline ([`ask`]). The [`supervisor`] owns queue and actor apart from each other, so that a panicked or frozen
 //! actor is rebuilt behind an address that stays valid. The domains' actors ([`users`], [`products`], [`orders`],
-//! [`notifications`], [`operations`]) hold no truth of their own: the stores decide every race.
+//! [`recommendations`], [`notifications`], [`operations`]) hold no truth of their own: the stores decide every race.
 
 pub mod ask;
 pub mod clock;
@@ -17,6 +17,7 @@ pub mod operations;
 pub mod orders;
 pub mod priority;
 pub mod products;
+pub mod recommendations;
 pub mod server_secret;
 pub mod supervisor;
 pub mod users;

@@ -155,6 +155,7 @@ pub(super) fn start_public(
         users: core.users.clone(),
         products: core.products.clone(),
         orders: core.orders.clone(),
+        recommendations: core.recommendations.clone(),
         operations: core.operations.clone(),
         notifications: core.notifications.clone(),
         live: core.live.clone(),

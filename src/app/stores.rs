@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use super::AppError;
 use crate::config::Config;
 use crate::kafka::backoff::Backoff;
@@ -15,7 +17,11 @@ use crate::store::operations::{MarkerStore, OperationsStore};
 use crate::store::orders::OrderStore;
 use crate::store::outbox::Outbox;
 use crate::store::products::ProductStore;
-use crate::store::sqlite::{DataDirLock, Migrated, OpenError, SqliteOperationsStore, SqliteStores, SqliteUserStore};
+use crate::store::recommendations::RecommendationStore;
+use crate::store::sqlite::{
+    DataDirLock, Migrated, OpenError, SqliteOperationsStore, SqliteOrderStore, SqliteRecommendationStore, SqliteStores,
+    SqliteUserStore,
+};
 use crate::store::users::UserStore;
 
 /// Between two attempts to open a store that is busy.
@@ -29,6 +35,7 @@ pub struct Stores {
     /// In the products domain's own database.
     pub campaigns: Arc<dyn CampaignStore>,
     pub orders: Arc<dyn OrderStore>,
+    pub recommendations: Arc<dyn RecommendationStore>,
     pub notifications: Arc<dyn NotificationStore>,
     pub operations: Arc<dyn OperationsStore>,
     pub markers: Arc<dyn MarkerStore>,
@@ -40,6 +47,10 @@ pub struct Stores {
     pub product_consumption: Arc<dyn ConsumptionStore>,
     /// Where group `orders` does.
     pub order_consumption: Arc<dyn ConsumptionStore>,
+    /// Fires when another process has written to the recommendations store.
+    pub recommendations_written: watch::Receiver<u64>,
+    /// Where group `recommendations` does.
+    pub recommendation_consumption: Arc<dyn ConsumptionStore>,
     /// Where group `notifications` does.
     pub notification_consumption: Arc<dyn ConsumptionStore>,
     /// Where group `dead-letters` does.
@@ -79,6 +90,15 @@ pub fn migrate(config: &Config) -> Result<Vec<String>, AppError> {
 pub fn open_operations(config: &Config) -> Result<Arc<dyn OperationsStore>, AppError> {
     let (store, _) = SqliteOperationsStore::open_in(&config.data_dir)?;
     Ok(Arc::new(store))
+}
+
+/// What a rebuild of the recommendations reads and what it writes.
+pub type History = (Arc<dyn OrderStore>, Arc<dyn RecommendationStore>);
+
+pub fn open_history(config: &Config) -> Result<History, AppError> {
+    let (orders, _) = SqliteOrderStore::open_in(&config.data_dir)?;
+    let (recommendations, _) = SqliteRecommendationStore::open_in(&config.data_dir)?;
+    Ok((Arc::new(orders), Arc::new(recommendations)))
 }
 
 pub(super) fn open_users(config: &Config) -> Result<Arc<SqliteUserStore>, AppError> {
@@ -125,6 +145,7 @@ pub(super) async fn open(config: &Config) -> Result<Opened, AppError> {
         products: files.products.clone(),
         campaigns: files.products.clone(),
         orders: files.orders.clone(),
+        recommendations: files.recommendations.clone(),
         notifications: files.notifications.clone(),
         notification_outbox: files.notifications.clone(),
         operations: files.operations.clone(),
@@ -133,11 +154,14 @@ pub(super) async fn open(config: &Config) -> Result<Opened, AppError> {
             files.users.clone(),
             files.products.clone(),
             files.orders.clone(),
+            files.recommendations.clone(),
             files.notifications.clone(),
             files.operations.clone(),
         ],
         product_consumption: files.products.clone(),
         order_consumption: files.orders.clone(),
+        recommendations_written: files.recommendations.foreign_writes(),
+        recommendation_consumption: files.recommendations.clone(),
         notification_consumption: files.notifications.clone(),
         operations_consumption: files.operations.clone(),
     };

@@ -8,6 +8,8 @@
 //! ├─ orders
 //! │    ├─ orders.writer         commits new orders in batches
 //! │    └─ orders.verdicts       group `orders`: confirms or rejects
+//! ├─ recommendations
+//! │    └─ recommendations.history  group `recommendations`: learns from confirmed and cancelled orders
 //! ├─ operations                 dead letters, for staff
 //! ├─ notifications             inboxes, and what events tell users
 //! │    ├─ notifications.worker-1     delivers mail; with others beside it, critical mail only
@@ -39,6 +41,7 @@ use crate::actors::operations::OperationsActor;
 use crate::actors::orders::writer::OrderWriter;
 use crate::actors::orders::{OrderActor, OrderTools};
 use crate::actors::products::ProductActor;
+use crate::actors::recommendations::{RecommendationActor, RecommendationTools};
 use crate::actors::server_secret::ServerSecret;
 use crate::actors::supervisor::{ActorSpec, MailboxLimits, RestartPolicy, SupervisionSettings, SupervisionTree};
 use crate::actors::users::hasher::PasswordHasher;
@@ -59,6 +62,7 @@ use crate::kafka::dead_letters::{DeadLetterKeeper, GROUP as DEAD_LETTERS};
 use crate::kafka::inventory::InventoryHandler;
 use crate::kafka::live::{HubSink, TOPICS as LIVE_TOPICS};
 use crate::kafka::notifications::NotificationHandler;
+use crate::kafka::recommendations::RecommendationHandler;
 use crate::kafka::relay::{Relay, RelaySettings};
 use crate::kafka::supervised::{LoopActor, Work};
 use crate::kafka::tail;
@@ -150,6 +154,18 @@ pub(super) async fn start(
     let orders_spec =
         ActorSpec::new("orders", move || Ok(OrderActor::new(Arc::clone(&order_tools)))).mailbox(order_mailbox);
 
+    let recommendation_tools = Arc::new(RecommendationTools {
+        store: Arc::clone(&stores.recommendations),
+        products: products_spec.address(),
+        rules: config.recommendations.rules(),
+        ask_deadline,
+        foreign_writes: stores.recommendations_written.clone(),
+    });
+    let recommendations_spec =
+        ActorSpec::new("recommendations", move || Ok(RecommendationActor::new(Arc::clone(&recommendation_tools))))
+            .mailbox(mailbox);
+
+    let recommendations = recommendations_spec.address();
     let operations_store = Arc::clone(&stores.operations);
     let operations_spec =
         ActorSpec::new("operations", move || Ok(OperationsActor::new(Arc::clone(&operations_store)))).mailbox(mailbox);
@@ -162,6 +178,7 @@ pub(super) async fn start(
         hasher: hasher.clone(),
         refresh_token_days: config.auth.refresh_token_days,
         orders: orders_spec.address(),
+        recommendations: recommendations.clone(),
         notifications: notifications.clone(),
         ask_deadline,
         sessions_changed,
@@ -192,6 +209,14 @@ pub(super) async fn start(
         source::ORDERS,
         &stores.order_consumption,
         Arc::new(VerdictHandler::new(orders.clone(), ask_deadline)),
+    );
+    let (history, history_stats) = loops.consumer(
+        "recommendations.history",
+        RecommendationHandler::GROUP,
+        &RecommendationHandler::TOPICS,
+        source::RECOMMENDATIONS,
+        &stores.recommendation_consumption,
+        Arc::new(RecommendationHandler::new(recommendations.clone(), ask_deadline)),
     );
     let (dead_letters, dead_letter_stats) = loops.consumer(
         "events.dead-letters",
@@ -226,6 +251,7 @@ pub(super) async fn start(
         .domain(users_spec)
         .domain(products_spec.follower(inventory))
         .domain(orders_spec.part(writer_spec).follower(verdicts))
+        .domain(recommendations_spec.follower(history))
         .domain(operations_spec)
         .domain(notifications_spec.follower(told))
         .start()
@@ -240,6 +266,7 @@ pub(super) async fn start(
         consumers: vec![
             (InventoryHandler::GROUP, inventory_stats),
             (VerdictHandler::GROUP, verdict_stats),
+            (RecommendationHandler::GROUP, history_stats),
             (NotificationHandler::GROUP, told_stats),
             (DEAD_LETTERS, dead_letter_stats),
         ],
@@ -257,6 +284,7 @@ pub(super) async fn start(
         users,
         products,
         orders,
+        recommendations,
         operations,
         notifications,
         mail_origin,

@@ -7,6 +7,7 @@ mod config;
 mod dead_letters;
 mod demo;
 mod migrate;
+mod recommendations;
 mod schema;
 mod serve;
 
@@ -55,6 +56,9 @@ enum Command {
     /// Messages that failed for good
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
+    /// What is learned from orders
+    #[command(subcommand)]
+    Recommendations(recommendations::RecommendationsCommand),
     /// The configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -126,6 +130,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Some(Command::Demo) => demo::run(config),
         Some(Command::Admin(command)) => admin::run(&config, command),
         Some(Command::DeadLetters(command)) => dead_letters::run(&config, command),
+        Some(Command::Recommendations(command)) => recommendations::run(&config, command),
         Some(Command::Config(command)) => config::run(&config, command),
         Some(Command::Schema(_)) => unreachable!("answered before the configuration is read"),
     }

@@ -86,6 +86,23 @@ impl Config {
         check.range("notifications.workers", notifications.workers, 1..=256);
         check.range("notifications.digest_every_days", notifications.digest_every_days, 0..=3_650);
 
+        let recommendations = &self.recommendations;
+        check.range("recommendations.min_support", recommendations.min_support, 1..=1_000);
+        check.range("recommendations.shrinkage_orders", recommendations.shrinkage_orders, 0..=100_000);
+        for (key, value, most) in [
+            ("recommendations.sequence_percent", recommendations.sequence_percent, 100),
+            ("recommendations.newest_percent", recommendations.newest_percent, 100),
+            ("recommendations.older_order_percent", recommendations.older_order_percent, 100),
+            ("recommendations.popularity_percent", recommendations.popularity_percent, 1_000),
+            ("recommendations.category_percent", recommendations.category_percent, 1_000),
+            ("recommendations.again_percent", recommendations.again_percent, 100),
+        ] {
+            check.range(key, value, 0..=most);
+        }
+        check.range("recommendations.lines_per_order", recommendations.lines_per_order, 2..=100);
+        check.range("recommendations.neighbours_per_item", recommendations.neighbours_per_item, 10..=10_000);
+        check.range("recommendations.history_items", recommendations.history_items, 1..=100);
+        check.range("recommendations.candidates", recommendations.candidates, 10..=10_000);
         check.range("campaigns.price_cut_percent", self.campaigns.price_cut_percent, 0..=100);
 
         let auth = &self.auth;

@@ -15,6 +15,7 @@ pub mod notifications;
 pub mod orders;
 pub mod page;
 pub mod products;
+pub mod recommendations;
 pub mod schedules;
 pub mod search;
 pub mod text;

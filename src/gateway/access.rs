@@ -92,7 +92,7 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
             "signUp" | "signIn" | "tokenRefresh" => Public,
             "passwordResetRequest" | "passwordReset" | "emailVerify" | "unsubscribe" => Public,
             "passwordChange" | "emailVerificationResend" | "userUpdate" | "accountExport" | "accountDelete" => User,
-            "signOut" | "preferencesUpdate" | "orderPlace" | "notificationsMarkRead" => User,
+            "signOut" | "preferencesUpdate" | "orderPlace" | "notificationsMarkRead" | "recommendationRate" => User,
             "orderCancel" => Owner,
             "productCreate" | "productUpdate" | "productArchive" | "stockAdjust" | "orderShip" | "orderDeliver"
             | "deadLetterReplay" | "deadLetterDiscard" => Staff,
@@ -101,13 +101,13 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
         },
         "Subscription" => match field {
             "stockChanged" => Public,
-            "orderUpdates" | "notificationReceived" => User,
+            "orderUpdates" | "notificationReceived" | "recommendationsUpdated" => User,
             "orderUpdated" => Owner,
             "supervisionChanged" | "deadLetterAdded" => Staff,
             _ => return None,
         },
         "User" | "Preferences" | "Session" | "SignedInSession" | "Order" | "OrderLine" | "OrderEvent"
-        | "OrderUpdate" => Owner,
+        | "OrderUpdate" | "Recommendation" => Owner,
         "Notification" => match field {
             "lastError" => Staff,
             _ => Owner,
@@ -144,7 +144,8 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
         | "OrderPayload"
         | "DeadLetterConnection"
         | "DeadLetterEdge"
-        | "DeadLetterPayload" => Public,
+        | "DeadLetterPayload"
+        | "RecommendationRatePayload" => Public,
         _ => return None,
     })
 }

@@ -14,6 +14,7 @@ use crate::actors::notifications::NotificationActor;
 use crate::actors::operations::OperationsActor;
 use crate::actors::orders::OrderActor;
 use crate::actors::products::ProductActor;
+use crate::actors::recommendations::RecommendationActor;
 use crate::actors::users::UserActor;
 use crate::actors::users::tokens::AccessTokens;
 use crate::actors::{Address, AskError};
@@ -27,6 +28,7 @@ pub struct Shop {
     pub users: Address<UserActor>,
     pub products: Address<ProductActor>,
     pub orders: Address<OrderActor>,
+    pub recommendations: Address<RecommendationActor>,
     pub operations: Address<OperationsActor>,
     pub notifications: Address<NotificationActor>,
     pub live: LiveHub,

@@ -32,6 +32,7 @@ pub mod orders;
 pub mod passwords;
 pub mod products;
 pub mod rate_limits;
+pub mod recommendations;
 pub mod request_errors;
 pub mod scalars;
 pub mod schema;

@@ -14,6 +14,7 @@ use super::order_updates::OrderSubscription;
 use super::orders::{OrderMutation, OrderQuery};
 use super::passwords::PasswordMutation;
 use super::products::{ProductMutation, ProductQuery};
+use super::recommendations::{RecommendationMutation, RecommendationSubscription};
 use super::sessions::SessionMutation;
 use super::stock_updates::StockSubscription;
 use super::supervision::{SupervisionQuery, SupervisionSubscription};
@@ -36,6 +37,7 @@ pub struct MutationAreas(
     ProductMutation,
     OrderPlacementMutation,
     OrderMutation,
+    RecommendationMutation,
     DeadLetterMutation,
     NotificationMutation,
 );
@@ -48,6 +50,7 @@ pub struct SubscriptionAreas(
     StockSubscription,
     DeadLetterSubscription,
     NotificationSubscription,
+    RecommendationSubscription,
     SupervisionSubscription,
 );
 
@@ -249,6 +252,10 @@ mod tests {
             "notificationsMarkRead" => "notificationsMarkRead(all: true) { __typename }".into(),
             "notificationReceived" => "notificationReceived { id }".into(),
             "stockChanged" => format!("stockChanged(productIds: [\"{PRODUCT}\"]) {{ id }}"),
+            "recommendationRate" => {
+                format!("recommendationRate(productId: \"{PRODUCT}\", liked: true) {{ __typename }}")
+            }
+            "recommendationsUpdated" => "recommendationsUpdated { score }".into(),
             unknown => panic!("{unknown} needs a call here"),
         };
         format!("{} {{ {body} }}", root.to_lowercase())

@@ -9,6 +9,7 @@ use super::errors::{Inputs, UserError, bad_input, query_error, user_errors};
 use super::notifications::{self, NotificationConnection};
 use super::orders::{self, Order};
 use super::rate_limits::RetryAfter;
+use super::recommendations::{self, Recommendation};
 use super::scalars::{Cursor, CursorKind, DateTime};
 use super::sessions::SignedInSession;
 use crate::actors::errors::DomainError;
@@ -168,6 +169,16 @@ impl UserFields {
     ) -> Result<NotificationConnection, Error> {
         let page = page_request(first, after.as_ref(), CursorKind::Notifications)?;
         notifications::inbox(ctx, self.user.id, unread_only.unwrap_or(false), page, self.shown_to).await
+    }
+
+    /// What the user may want next, best first: in stock, and not what they have bought, unless it is used up.
+    #[graphql(complexity = "nested_page_cost(first, child_complexity)")]
+    async fn recommendations(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "How many at most: 1 to 100, 20 unless given.")] first: Option<i32>,
+    ) -> Result<Vec<Recommendation>, Error> {
+        recommendations::list(ctx, self.user.id, first).await
     }
 }
 

@@ -10,8 +10,13 @@ use crate::domain::events::{Topic, event_type};
 use crate::domain::ids::UserId;
 
 /// The topics that live subscriptions depend on.
-pub const TOPICS: [Topic; 4] =
-    [Topic::OrderEvents, Topic::InventoryEvents, Topic::NotificationEvents, Topic::DeadLetterQueue];
+pub const TOPICS: [Topic; 5] = [
+    Topic::OrderEvents,
+    Topic::InventoryEvents,
+    Topic::RecommendationEvents,
+    Topic::NotificationEvents,
+    Topic::DeadLetterQueue,
+];
 
 /// Of an order event, as far as it matters here.
 #[derive(Deserialize)]
@@ -38,6 +43,11 @@ impl LiveSink for HubSink {
             Topic::InventoryEvents if record.header(envelope::TYPE) == Some(event_type::STOCK_CHANGED) => {
                 if let Ok(product_id) = record.key.parse() {
                     self.0.wake(LiveKey::Product(product_id));
+                }
+            }
+            Topic::RecommendationEvents => {
+                if let Ok(user_id) = record.key.parse() {
+                    self.0.wake(LiveKey::Recommendations(user_id));
                 }
             }
             // Not at the letter itself, which the store does not have yet.

@@ -24,6 +24,7 @@ pub mod envelope;
 pub mod inventory;
 pub mod live;
 pub mod notifications;
+pub mod recommendations;
 pub mod relay;
 pub mod supervised;
 pub mod tail;

@@ -11,6 +11,7 @@ pub mod operations;
 pub mod orders;
 pub mod outbox;
 pub mod products;
+pub mod recommendations;
 pub mod sqlite;
 pub mod users;
 

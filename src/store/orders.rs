@@ -60,6 +60,10 @@ pub trait OrderStore: Send + Sync {
     /// Newest first.
     async fn list_orders(&self, filter: &OrderFilter, page: &PageRequest) -> Result<Page<Order>, StoreError>;
 
+    /// Up to `limit` orders that are CONFIRMED, SHIPPED or DELIVERED, each with its cursor, oldest first, after a cursor.
+    /// Each is in one page of a walk, whatever changes meanwhile; one that is confirmed behind the walk is in none.
+    async fn bought_orders(&self, after: Option<&str>, limit: u32) -> Result<Vec<(String, Order)>, StoreError>;
+
     /// Moves an order on by the transition table, with its event.
     async fn advance_order(&self, advance: OrderAdvance, at: Timestamp) -> Result<AdvanceOrder, StoreError>;
 

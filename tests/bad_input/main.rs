@@ -17,6 +17,7 @@ mod notifications;
 mod orders;
 mod own_account;
 mod products;
+mod recommendations;
 mod row;
 mod sockets;
 mod tokens;

@@ -50,6 +50,14 @@ async fn a_subscription_with_bad_input_says_so_once_and_is_over() {
             "",
         ),
         ("supervision: customer", customer, "subscription { supervisionChanged { name } }", json!({}), "FORBIDDEN", ""),
+        (
+            "recommendationsUpdated: anonymous",
+            anonymous,
+            "subscription { recommendationsUpdated { score } }",
+            json!({}),
+            "UNAUTHENTICATED",
+            "",
+        ),
         ("unknown", customer, "subscription { newsflash }", json!({}), invalid, ""),
         ("syntax", customer, "subscription {", json!({}), "GRAPHQL_PARSE_FAILED", ""),
         (

@@ -50,8 +50,10 @@ pub mod sqlite {
     use souk::store::operations::{MarkerStore, OperationsStore};
     use souk::store::orders::OrderStore;
     use souk::store::products::ProductStore;
+    use souk::store::recommendations::RecommendationStore;
     use souk::store::sqlite::{
-        SqliteNotificationStore, SqliteOperationsStore, SqliteOrderStore, SqliteProductStore, SqliteUserStore,
+        SqliteNotificationStore, SqliteOperationsStore, SqliteOrderStore, SqliteProductStore,
+        SqliteRecommendationStore, SqliteUserStore,
     };
     use souk::store::users::UserStore;
 
@@ -75,6 +77,7 @@ pub mod sqlite {
     opens!(campaigns, dyn CampaignStore, SqliteProductStore);
     opens!(products, dyn ProductStore, SqliteProductStore);
     opens!(orders, dyn OrderStore, SqliteOrderStore);
+    opens!(recommendations, dyn RecommendationStore, SqliteRecommendationStore);
     opens!(notifications, dyn NotificationStore, SqliteNotificationStore);
     opens!(markers, dyn MarkerStore, SqliteOperationsStore);
     opens!(operations, dyn OperationsStore, SqliteOperationsStore);

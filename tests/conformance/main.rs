@@ -18,6 +18,7 @@ mod operations;
 mod orders;
 mod outbox;
 mod products;
+mod recommendations;
 mod search;
 mod sqlite;
 mod users;

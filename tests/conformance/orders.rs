@@ -34,6 +34,7 @@ conformance!(orders:
     lists_are_newest_first_and_stable_while_orders_come,
     every_filter_narrows_the_list,
     a_broken_cursor_is_refused,
+    a_walk_over_what_was_bought_meets_each_order_once,
     changes_miss_and_repeat_nothing,
     changes_under_concurrent_writes_are_complete,
     a_foreign_change_cursor_is_told,
@@ -415,4 +416,32 @@ async fn a_foreign_change_cursor_is_told(orders: Orders) {
     let ahead = other.port.latest_change(customer).await.unwrap();
     assert_eq!(orders.port.changes_after(customer, &ahead, 10).await.unwrap(), None);
     assert_eq!(orders.port.changes_after(customer, "no cursor", 10).await.unwrap(), None);
+}
+
+async fn a_walk_over_what_was_bought_meets_each_order_once(orders: Orders) {
+    let mut ids = Vec::new();
+    for number in 0..7 {
+        ids.push(insert(&orders, order(id(), &format!("k{number}"))).await);
+    }
+    // The third stays PENDING, the fourth is cancelled, the last two are on their way and there.
+    confirm(&orders, &[ids[0], ids[1], ids[3], ids[4], ids[5], ids[6]]).await;
+    orders.port.advance_order(to(ids[3], OrderStatus::Cancelled), at(3)).await.unwrap();
+    for shipped in [ids[5], ids[6]] {
+        orders.port.advance_order(to(shipped, OrderStatus::Shipped), at(3)).await.unwrap();
+    }
+    orders.port.advance_order(to(ids[6], OrderStatus::Delivered), at(4)).await.unwrap();
+    let mut met = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = orders.port.bought_orders(after.as_deref(), 2).await.unwrap();
+        assert!(page.len() <= 2);
+        let Some((cursor, _)) = page.last() else { break };
+        after = Some(cursor.clone());
+        met.extend(page.into_iter().map(|(_, order)| order.id));
+        // What changes behind the walk does not come again.
+        orders.port.advance_order(to(met[0], OrderStatus::Shipped), at(5)).await.unwrap();
+    }
+    assert_eq!(met, [ids[0], ids[1], ids[4], ids[5], ids[6]]);
+    let broken = orders.port.bought_orders(Some("?"), 2).await;
+    assert!(matches!(broken, Err(StoreError::InvalidCursor)), "{broken:?}");
 }

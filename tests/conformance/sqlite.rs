@@ -53,7 +53,10 @@ fn a_migration_runs_once_and_tells_what_it_did() {
     let folder = tempfile::tempdir().unwrap();
     let first = migrate(folder.path()).unwrap();
     let names: Vec<_> = first.iter().map(|migrated| migrated.path.file_name().unwrap().to_str().unwrap()).collect();
-    assert_eq!(names, ["users.db", "products.db", "orders.db", "notifications.db", "operations.db"]);
+    assert_eq!(
+        names,
+        ["users.db", "products.db", "orders.db", "recommendations.db", "notifications.db", "operations.db"]
+    );
     for migrated in &first {
         assert_eq!((migrated.from, migrated.to as usize), (0, migrated.steps.len()));
         assert!(migrated.to > 0);

@@ -31,10 +31,12 @@ pub fn id_of<T>(row: &Row<'_>, column: usize, make: impl Fn([u8; 16]) -> T) -> r
     row.get::<_, [u8; 16]>(column).map(make)
 }
 
-pub const DOMAINS: [&str; 5] = ["users.db", "products.db", "orders.db", "notifications.db", "operations.db"];
-pub const CONSUMERS: [(&str, &str, &str); 3] = [
+pub const DOMAINS: [&str; 6] =
+    ["users.db", "products.db", "orders.db", "recommendations.db", "notifications.db", "operations.db"];
+pub const CONSUMERS: [(&str, &str, &str); 4] = [
     ("products.db", "inventory", "order-events"),
     ("orders.db", "orders", "inventory-events"),
+    ("recommendations.db", "recommendations", "order-events"),
     ("operations.db", "dead-letters", "dead-letter-queue"),
 ];
 

@@ -13,5 +13,6 @@ mod notifications;
 mod orders;
 mod own_account;
 mod passwords;
+mod recommendations;
 mod restarts;
 mod subscriptions;

@@ -12,6 +12,7 @@ use crate::actors::clock::now;
 use crate::actors::errors::DomainError;
 use crate::actors::notifications::messages::ExportNotifications;
 use crate::actors::orders::messages::ListOrders;
+use crate::actors::recommendations::messages::ExportHistory;
 use crate::domain::ids::UserId;
 use crate::domain::mail_requests::MailRequestKind;
 use crate::domain::orders::{Order, OrderFilter};
@@ -116,6 +117,7 @@ impl UserTools {
         let sessions = self.store.sessions(user.id).await?;
         let notifications = ExportNotifications { user_id: user.id };
         let requests = self.store.mail_requests(user.id).await?;
+        let history = self.recommendations.ask(ExportHistory { user_id: user.id }, self.ask_deadline).await??;
         let time = |at: Option<crate::domain::time::Timestamp>| at.map(|at| at.to_string());
         Ok(json!({
             "exportedAt": now().to_string(),
@@ -150,6 +152,7 @@ impl UserTools {
                 "replacedAt": time(request.replaced_at),
             })).collect::<Vec<_>>(),
             "orders": self.exported_orders(user.id).await?,
+            "recommendations": history,
             "notifications": self.notifications.ask(notifications, self.ask_deadline).await??,
         }))
     }

@@ -36,6 +36,7 @@ use crate::actors::clock::now;
 use crate::actors::errors::{BUSY_RETRY_MS, DomainError};
 use crate::actors::notifications::NotificationActor;
 use crate::actors::orders::OrderActor;
+use crate::actors::recommendations::RecommendationActor;
 use crate::domain::events::event_type;
 use crate::domain::ids::{MailRequestId, SessionId, TypedId, UserId};
 use crate::domain::mail_requests::MailRequestKind;
@@ -62,6 +63,7 @@ pub struct UserTools {
     pub refresh_token_days: u32,
     /// Asked for an export of what they keep.
     pub orders: Address<OrderActor>,
+    pub recommendations: Address<RecommendationActor>,
     pub notifications: Address<NotificationActor>,
     pub ask_deadline: Duration,
     /// Called after a change with the session concerned, or `None` for all of a user's.

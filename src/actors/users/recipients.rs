@@ -101,6 +101,7 @@ mod tests {
                 hasher: PasswordHasher::start(4, 1, 8, Duration::from_secs(60)),
                 refresh_token_days: 1,
                 orders: Address::reserve("orders"),
+                recommendations: Address::reserve("recommendations"),
                 notifications: Address::reserve("notifications"),
                 ask_deadline: Duration::from_secs(5),
                 sessions_changed: Box::new(|_| {}),

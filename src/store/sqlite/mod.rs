@@ -6,10 +6,12 @@
 mod accounts;
 mod campaigns;
 mod catalogue;
+mod co_purchases;
 mod consumption;
 mod cursor;
 mod database;
 mod deliveries;
+mod evidence;
 mod failure;
 mod inventory;
 mod lock;
@@ -23,6 +25,7 @@ mod orders;
 mod outbox;
 mod products;
 mod queue;
+mod recommendations;
 mod secrets;
 mod sessions;
 mod users;
@@ -37,6 +40,7 @@ pub use notifications::SqliteNotificationStore;
 pub use operations::SqliteOperationsStore;
 pub use orders::SqliteOrderStore;
 pub use products::SqliteProductStore;
+pub use recommendations::SqliteRecommendationStore;
 pub use users::SqliteUserStore;
 
 /// The stores of all domains under one data folder.
@@ -45,6 +49,7 @@ pub struct SqliteStores {
     pub users: Arc<SqliteUserStore>,
     pub products: Arc<SqliteProductStore>,
     pub orders: Arc<SqliteOrderStore>,
+    pub recommendations: Arc<SqliteRecommendationStore>,
     pub notifications: Arc<SqliteNotificationStore>,
     pub operations: Arc<SqliteOperationsStore>,
     /// What opening did to each file.
@@ -58,18 +63,21 @@ impl SqliteStores {
         let (users, users_migrated) = SqliteUserStore::open_in(data_dir)?;
         let (products, products_migrated) = SqliteProductStore::open_in(data_dir)?;
         let (orders, orders_migrated) = SqliteOrderStore::open_in(data_dir)?;
+        let (recommendations, recommendations_migrated) = SqliteRecommendationStore::open_in(data_dir)?;
         let (notifications, notifications_migrated) = SqliteNotificationStore::open_in(data_dir)?;
         let (operations, operations_migrated) = SqliteOperationsStore::open_in(data_dir)?;
         Ok(Self {
             users: Arc::new(users),
             products: Arc::new(products),
             orders: Arc::new(orders),
+            recommendations: Arc::new(recommendations),
             notifications: Arc::new(notifications),
             operations: Arc::new(operations),
             migrated: vec![
                 users_migrated,
                 products_migrated,
                 orders_migrated,
+                recommendations_migrated,
                 notifications_migrated,
                 operations_migrated,
             ],
@@ -81,6 +89,7 @@ impl SqliteStores {
         self.users.close();
         self.products.close();
         self.orders.close();
+        self.recommendations.close();
         self.notifications.close();
         self.operations.close();
     }

@@ -1,0 +1,67 @@
+//! Looks again at the users whose history or ratings have changed, and saves an event for each whose best have.
+//!
+//! The store marks a user as due in the commit of the change, so that a crash between the two loses nothing. A user who
+//! changes faster than the rounds come is looked at once a round.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shared;
+use crate::actors::clock::now;
+use crate::actors::errors::DomainError;
+use crate::domain::events::RecommendedItem;
+use crate::domain::recommendations::MAX_ANNOUNCED;
+use crate::store::recommendations::Announcement;
+
+/// Between two rounds while there is something to do: an order is announced well within a second, a burst of orders
+/// does not rank its buyers over and over.
+const GAP: Duration = Duration::from_millis(250);
+/// After a failed round.
+const WAIT: Duration = Duration::from_secs(1);
+/// Users of one round.
+const ROUND: u32 = 100;
+
+/// Runs for one life of the actor; its first round is about what an earlier life, or another process, left.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut failing = false;
+    loop {
+        match round(&shared).await {
+            Ok(more) => {
+                failing = false;
+                if !more {
+                    tokio::time::sleep(GAP).await;
+                    shared.due.notified().await;
+                }
+            }
+            Err(error) => {
+                // Once an outage.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "changed recommendations wait to be announced");
+                }
+                tokio::time::sleep(WAIT).await;
+            }
+        }
+    }
+}
+
+/// True: there may be more.
+async fn round(shared: &Shared) -> Result<bool, DomainError> {
+    let due = shared.tools.store.due_users(ROUND).await?;
+    if due.is_empty() {
+        return Ok(false);
+    }
+    let more = due.len() == ROUND as usize;
+    let mut announcements = Vec::with_capacity(due.len());
+    for due in due {
+        let best = shared.recommend(due.user_id, MAX_ANNOUNCED, true).await?;
+        let scores = best.iter().map(|recommendation| recommendation.score).collect();
+        let items = best.into_iter().map(|recommendation| RecommendedItem {
+            product_id: recommendation.product.id,
+            name: recommendation.product.name,
+            reason: recommendation.reason,
+        });
+        announcements.push(Announcement { due, items: items.collect(), scores });
+    }
+    shared.tools.store.announce(announcements, now()).await?;
+    Ok(more)
+}

@@ -4,6 +4,7 @@
 //! listeners, fill an empty demo shop, say ready. Stop, in this order: not ready, the gateway finishes what it accepted,
 //! consumers finish the batch in hand, the relay publishes what was committed, the actors drain, the files close.
 
+mod campaigns;
 mod catalogue;
 mod demo;
 mod listeners;
@@ -26,6 +27,7 @@ use crate::actors::notifications::NotificationActor;
 use crate::actors::operations::OperationsActor;
 use crate::actors::orders::OrderActor;
 use crate::actors::products::ProductActor;
+use crate::actors::products::campaigns::CampaignActor;
 use crate::actors::recommendations::RecommendationActor;
 use crate::actors::supervisor::SupervisionTree;
 use crate::actors::users::UserActor;
@@ -81,6 +83,7 @@ pub struct Core {
     pub stores: Stores,
     pub users: Address<UserActor>,
     pub products: Address<ProductActor>,
+    pub campaigns: Address<CampaignActor>,
     pub orders: Address<OrderActor>,
     pub recommendations: Address<RecommendationActor>,
     pub operations: Address<OperationsActor>,

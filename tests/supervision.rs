@@ -265,7 +265,8 @@ async fn the_writer_the_inventory_the_tail_and_a_worker_come_back_and_the_others
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_verdicts_the_dead_letters_and_what_users_are_told_come_back_and_the_others_do_not_notice() {
-    survives(&["orders.verdicts", "events.dead-letters", "operations", "notifications.events"]).await;
+    survives(&["orders.verdicts", "events.dead-letters", "operations", "notifications.events", "products.campaigns"])
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

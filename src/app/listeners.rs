@@ -154,6 +154,7 @@ pub(super) fn start_public(
     let shop = Shop {
         users: core.users.clone(),
         products: core.products.clone(),
+        campaigns: core.campaigns.clone(),
         orders: core.orders.clone(),
         recommendations: core.recommendations.clone(),
         operations: core.operations.clone(),

@@ -4,7 +4,9 @@
 //! souk@host:pid
 //! ├─ users
 //! ├─ products
-//! │    └─ products.inventory    group `inventory`: decides placed and cancelled orders
+//! │    ├─ products.inventory    group `inventory`: decides placed and cancelled orders
+//! │    ├─ products.campaigns    launches campaigns and writes their chunks
+//! │    └─ products.campaign-events  group `campaigns`: launched campaigns, and events that launch one
 //! ├─ orders
 //! │    ├─ orders.writer         commits new orders in batches
 //! │    └─ orders.verdicts       group `orders`: confirms or rejects
@@ -57,6 +59,7 @@ use crate::domain::page::PageRequest;
 use crate::domain::products::{ProductFilter, ProductSort};
 use crate::kafka::EventLog;
 use crate::kafka::backoff::Backoff;
+use crate::kafka::campaigns::CampaignHandler;
 use crate::kafka::consumer::{BatchHandler, ConsumerGroup, ConsumerSettings, ConsumerStats};
 use crate::kafka::dead_letters::{DeadLetterKeeper, GROUP as DEAD_LETTERS};
 use crate::kafka::inventory::InventoryHandler;
@@ -202,6 +205,18 @@ pub(super) async fn start(
         &stores.product_consumption,
         Arc::new(InventoryHandler::new(products.clone(), ask_deadline)),
     );
+    let campaigns_spec =
+        super::campaigns::spec(config, &stores, users.clone(), products.clone(), recommendations.clone())?
+            .mailbox(mailbox);
+    let campaigns = campaigns_spec.address();
+    let (campaign_events, campaign_stats) = loops.consumer(
+        "products.campaign-events",
+        CampaignHandler::GROUP,
+        &CampaignHandler::TOPICS,
+        source::PRODUCTS,
+        &stores.product_consumption,
+        Arc::new(CampaignHandler::new(campaigns.clone(), config.campaigns.triggers(), ask_deadline)),
+    );
     let (verdicts, verdict_stats) = loops.consumer(
         "orders.verdicts",
         VerdictHandler::GROUP,
@@ -249,7 +264,7 @@ pub(super) async fn start(
         .settings(supervision_settings(&config.supervision))
         .domain(loops.publisher(&relays).follower(loops.tail(&live)).follower(dead_letters))
         .domain(users_spec)
-        .domain(products_spec.follower(inventory))
+        .domain(products_spec.follower(inventory).follower(campaigns_spec).follower(campaign_events))
         .domain(orders_spec.part(writer_spec).follower(verdicts))
         .domain(recommendations_spec.follower(history))
         .domain(operations_spec)
@@ -265,6 +280,7 @@ pub(super) async fn start(
         relays: relays.clone(),
         consumers: vec![
             (InventoryHandler::GROUP, inventory_stats),
+            (CampaignHandler::GROUP, campaign_stats),
             (VerdictHandler::GROUP, verdict_stats),
             (RecommendationHandler::GROUP, history_stats),
             (NotificationHandler::GROUP, told_stats),
@@ -283,6 +299,7 @@ pub(super) async fn start(
         stores,
         users,
         products,
+        campaigns,
         orders,
         recommendations,
         operations,

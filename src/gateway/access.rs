@@ -85,7 +85,7 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
         "Query" => match field {
             "node" | "me" | "product" | "products" | "categories" => Public,
             "user" | "order" => Owner,
-            "users" | "orders" | "deadLetters" | "supervision" => Staff,
+            "users" | "orders" | "campaigns" | "deadLetters" | "supervision" => Staff,
             _ => return None,
         },
         "Mutation" => match field {
@@ -95,7 +95,7 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
             "signOut" | "preferencesUpdate" | "orderPlace" | "notificationsMarkRead" | "recommendationRate" => User,
             "orderCancel" => Owner,
             "productCreate" | "productUpdate" | "productArchive" | "stockAdjust" | "orderShip" | "orderDeliver"
-            | "deadLetterReplay" | "deadLetterDiscard" => Staff,
+            | "campaignLaunch" | "deadLetterReplay" | "deadLetterDiscard" => Staff,
             "userRoleUpdate" => Admin,
             _ => return None,
         },
@@ -112,7 +112,7 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
             "lastError" => Staff,
             _ => Owner,
         },
-        "ActorStatus" | "DeadLetter" | "Header" => Staff,
+        "ActorStatus" | "DeadLetter" | "Header" | "Campaign" => Staff,
         // Reached only through a field with a rule of its own.
         "Node"
         | "PageInfo"
@@ -142,6 +142,9 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
         | "ProductPayload"
         | "OrderPlacePayload"
         | "OrderPayload"
+        | "CampaignConnection"
+        | "CampaignEdge"
+        | "CampaignPayload"
         | "DeadLetterConnection"
         | "DeadLetterEdge"
         | "DeadLetterPayload"

@@ -14,6 +14,7 @@ use crate::actors::notifications::NotificationActor;
 use crate::actors::operations::OperationsActor;
 use crate::actors::orders::OrderActor;
 use crate::actors::products::ProductActor;
+use crate::actors::products::campaigns::CampaignActor;
 use crate::actors::recommendations::RecommendationActor;
 use crate::actors::users::UserActor;
 use crate::actors::users::tokens::AccessTokens;
@@ -27,6 +28,7 @@ use crate::domain::users::Role;
 pub struct Shop {
     pub users: Address<UserActor>,
     pub products: Address<ProductActor>,
+    pub campaigns: Address<CampaignActor>,
     pub orders: Address<OrderActor>,
     pub recommendations: Address<RecommendationActor>,
     pub operations: Address<OperationsActor>,

@@ -10,6 +10,7 @@ pub mod access;
 pub mod accounts;
 pub mod admin;
 pub mod auth;
+pub mod campaigns;
 pub mod client_address;
 pub mod connections;
 pub mod context;

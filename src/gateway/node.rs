@@ -2,13 +2,14 @@
 
 use async_graphql::{Context, Error, ID, Interface, Object};
 
+use super::campaigns::{Campaign, visible_campaign};
 use super::connections::root_cost;
 use super::dead_letters::{self, DeadLetter, visible_dead_letter};
 use super::notifications::{Notification, visible_notification};
 use super::orders::{Order, visible_order};
 use super::products::{Product, product_by_id};
 use super::users::{User, visible_user};
-use crate::domain::ids::{NotificationId, OrderId, ProductId, TypedId, UserId};
+use crate::domain::ids::{CampaignId, NotificationId, OrderId, ProductId, TypedId, UserId};
 
 /// An object with an id of its own.
 #[derive(Interface)]
@@ -17,6 +18,7 @@ pub enum Node {
     User(User),
     Product(Product),
     Order(Order),
+    Campaign(Campaign),
     DeadLetter(DeadLetter),
     Notification(Notification),
 }
@@ -45,6 +47,10 @@ impl NodeQuery {
             },
             OrderId::PREFIX => match id.parse() {
                 Ok(id) => visible_order(ctx, id).await?.map(Node::Order),
+                Err(_) => None,
+            },
+            CampaignId::PREFIX => match id.parse() {
+                Ok(id) => visible_campaign(ctx, id).await?.map(Node::Campaign),
                 Err(_) => None,
             },
             dead_letters::ID_PREFIX => visible_dead_letter(ctx, &id).await?.map(Node::DeadLetter),

@@ -131,6 +131,7 @@ pub enum CursorKind {
     /// The timeline of one order.
     OrderTimeline,
     DeadLetters,
+    Campaigns,
     Notifications,
 }
 
@@ -143,6 +144,7 @@ impl CursorKind {
             Self::OrderChanges => "c:",
             Self::OrderTimeline => "t:",
             Self::DeadLetters => "d:",
+            Self::Campaigns => "m:",
             Self::Notifications => "n:",
         }
     }

@@ -4,6 +4,7 @@ use async_graphql::{MergedObject, MergedSubscription, Request, SDLExportOptions,
 
 use super::access::{Guarded, Owned, annotate};
 use super::accounts::AccountMutation;
+use super::campaigns::{CampaignMutation, CampaignQuery};
 use super::context::{RequestInfo, Shop, Viewer};
 use super::dead_letters::{DeadLetterMutation, DeadLetterQuery, DeadLetterSubscription};
 use super::loaders::Loaders;
@@ -24,7 +25,7 @@ use crate::domain::ids::UserId;
 /// What can be read.
 #[derive(MergedObject, Default)]
 #[graphql(name = "Query")]
-pub struct QueryAreas(NodeQuery, UserQuery, ProductQuery, OrderQuery, DeadLetterQuery, SupervisionQuery);
+pub struct QueryAreas(NodeQuery, UserQuery, ProductQuery, OrderQuery, CampaignQuery, DeadLetterQuery, SupervisionQuery);
 
 /// What can be changed.
 #[derive(MergedObject, Default)]
@@ -38,6 +39,7 @@ pub struct MutationAreas(
     OrderPlacementMutation,
     OrderMutation,
     RecommendationMutation,
+    CampaignMutation,
     DeadLetterMutation,
     NotificationMutation,
 );
@@ -221,7 +223,7 @@ mod tests {
             "user" => format!("user(id: \"{user_id}\") {{ id }}"),
             "product" => format!("product(id: \"{PRODUCT}\") {{ id }}"),
             "order" => format!("order(id: \"{ORDER}\") {{ id }}"),
-            "users" | "products" | "orders" | "deadLetters" => format!("{field} {{ totalCount }}"),
+            "users" | "products" | "orders" | "campaigns" | "deadLetters" => format!("{field} {{ totalCount }}"),
             "signUp" => r#"signUp(input: {email: "a@b.co", name: "A", password: "x"}) { __typename }"#.into(),
             "signIn" => r#"signIn(input: {email: "a@b.co", password: "x"}) { __typename }"#.into(),
             "tokenRefresh" => r#"tokenRefresh(refreshToken: "x") { __typename }"#.into(),
@@ -247,6 +249,9 @@ mod tests {
             "orderCancel" | "orderShip" | "orderDeliver" => format!("{field}(id: \"{ORDER}\") {{ __typename }}"),
             "orderUpdated" => format!("orderUpdated(id: \"{ORDER}\") {{ cursor }}"),
             "deadLetterReplay" | "deadLetterDiscard" => format!("{field}(ids: [\"dlt_YQ\"]) {{ __typename }}"),
+            "campaignLaunch" => {
+                r#"campaignLaunch(input: {idempotencyKey: "k", subject: "s", message: "m"}) { __typename }"#.into()
+            }
             "deadLetterAdded" => "deadLetterAdded { id }".into(),
             "orderUpdates" => "orderUpdates { cursor }".into(),
             "notificationsMarkRead" => "notificationsMarkRead(all: true) { __typename }".into(),

@@ -11,7 +11,7 @@ async fn lists_refuse_what_is_no_page_of_theirs() {
     let (customer, staff) = (Some(world.customer.token.as_str()), Some(world.staff.token.as_str()));
     let bad = |field: &str| field_error("BAD_USER_INPUT", field);
     let mut rows = Vec::new();
-    for list in ["users", "products", "orders", "deadLetters"] {
+    for list in ["users", "products", "orders", "campaigns", "deadLetters"] {
         let query =
             format!("query($first: Int, $after: Cursor) {{ {list}(first: $first, after: $after) {{ totalCount }} }}");
         let mut row = |name: &str, variables: Value, expected| {
@@ -87,8 +87,13 @@ async fn lists_refuse_what_is_no_page_of_theirs() {
         json!({ "source": "a".repeat(101) }),
         bad("source"),
     ));
-    for field in ["users { totalCount }", "orders { totalCount }", "deadLetters { totalCount }", "supervision { name }"]
-    {
+    for field in [
+        "users { totalCount }",
+        "orders { totalCount }",
+        "campaigns { totalCount }",
+        "deadLetters { totalCount }",
+        "supervision { name }",
+    ] {
         let query = format!("{{ {field} }}");
         rows.push(Row::post(
             &format!("{field}: anonymous"),

@@ -9,6 +9,7 @@
 mod support;
 
 mod accounts;
+mod campaigns;
 mod dead_letters;
 mod documents;
 mod errors_and_data;

@@ -6,6 +6,7 @@
 mod support;
 
 mod accounts;
+mod campaigns;
 mod catalogue;
 mod contention;
 mod dead_letters;

@@ -367,7 +367,7 @@ mod tests {
         assert!(watches.iter().all(|watch| watch.latest().state.is_some_and(|state| state.ended)));
 
         watches.truncate(1);
-        sleep(interval).await;
+        sleep(interval + Duration::from_millis(100)).await;
         assert_eq!(asked().last(), Some(&1), "who is gone is not asked about");
         watches.clear();
         let rounds = asked().len();

@@ -6,6 +6,8 @@ use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 
 use super::Stage;
 use crate::config::Uri;
@@ -60,6 +62,17 @@ impl Server {
         Ok(Self { port: endpoint.port.unwrap_or(usual_port), host, tls, credentials, hello: ClientId::default() })
     }
 
+    /// A stream that sends each piece at once. lettre writes a mail and its end in two pieces; held back until the first
+    /// is acknowledged, the second would cost each mail some 40 ms.
+    async fn prompt_stream(&self) -> Option<TcpStream> {
+        for address in lookup_host((self.host.as_str(), self.port)).await.ok()? {
+            if let Ok(Ok(stream)) = timeout(CONNECT, TcpStream::connect(address)).await {
+                return stream.set_nodelay(true).is_ok().then_some(stream);
+            }
+        }
+        None
+    }
+
     /// A connection ready for its first mail. `stage` tells how far it came.
     pub async fn connect(&self, stage: &mut Stage) -> Result<AsyncSmtpConnection, Error> {
         *stage = Stage::Connection;
@@ -67,9 +80,15 @@ impl Server {
             Tls::Implicit(parameters) => Some(parameters.clone()),
             Tls::None | Tls::Offered(_) | Tls::Required(_) => None,
         };
-        let address = (self.host.as_str(), self.port);
-        let mut connection =
-            AsyncSmtpConnection::connect_tokio1(address, Some(CONNECT), &self.hello, implicit, None).await?;
+        let prompt = if implicit.is_none() { self.prompt_stream().await } else { None };
+        let mut connection = match prompt {
+            Some(stream) => AsyncSmtpConnection::connect_with_transport(Box::new(stream), &self.hello).await?,
+            // Without one, lettre tries for itself and says what is wrong.
+            None => {
+                let address = (self.host.as_str(), self.port);
+                AsyncSmtpConnection::connect_tokio1(address, Some(CONNECT), &self.hello, implicit, None).await?
+            }
+        };
         let upgrade = match &self.tls {
             Tls::Required(parameters) => Some(parameters),
             Tls::Offered(parameters) => connection.can_starttls().then_some(parameters),

@@ -1,6 +1,6 @@
 //! Recommendations: what is learned from each order, and how a user's history becomes a ranked list.
 //!
-//! An order counts once ([`settle`]): its items, and each pair of them with who came first in the basket ([`tally`]). A user's
+//! An order counts once ([`settle`]): its items, and each pair of them with who came first in the basket. A user's
 //! list is made from [`Evidence`], which a store reads in one piece: the user's purchases and ratings, the neighbours of
 //! what was bought, and what is popular. [`rank`] scores every candidate by the [`Rules`] and says why it is there.
 

@@ -254,8 +254,8 @@ async fn users_products_and_notifications_come_back_and_the_others_do_not_notice
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn orders_events_and_the_dispatcher_come_back_and_the_others_do_not_notice() {
-    survives(&["orders", "events", "notifications.dispatcher"]).await;
+async fn orders_events_recommendations_and_the_dispatcher_come_back_and_the_others_do_not_notice() {
+    survives(&["orders", "events", "recommendations", "notifications.dispatcher"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,8 @@
 
 pub mod campaigns;
 pub mod consumption;
+mod cursor;
+pub mod mongo;
 pub mod notifications;
 pub mod operations;
 pub mod orders;

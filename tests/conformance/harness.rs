@@ -28,7 +28,7 @@ pub struct Under<P: ?Sized> {
 }
 
 /// Names the cases of a suite and runs them over every adapter: `conformance!(orders: case, case)` opens each store by
-/// the harness function `orders` of the adapter's module.
+/// the harness function `orders` of the adapter's module. Those over a real server are ignored where none is given.
 macro_rules! conformance {
     ($open:ident: $($case:ident),+ $(,)?) => {
         mod sqlite {
@@ -39,7 +39,13 @@ macro_rules! conformance {
                 }
             )+
         }
+        over_mongo!($open: $($case),+);
     };
+}
+
+/// The ports that have a MongoDB adapter.
+macro_rules! over_mongo {
+    ($open:ident: $($case:ident),+) => {};
 }
 
 pub mod sqlite {

@@ -3,6 +3,7 @@
 use rusqlite::ErrorCode;
 
 use crate::store::StoreError;
+use crate::store::cursor::InvalidCursor;
 
 /// A failure of a job on a connection.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,12 @@ pub enum Failure {
 /// A stored value that no version of the program writes.
 pub(super) fn broken(what: impl Into<String>) -> Failure {
     Failure::Broken(what.into())
+}
+
+impl From<InvalidCursor> for Failure {
+    fn from(InvalidCursor: InvalidCursor) -> Self {
+        Self::InvalidCursor
+    }
 }
 
 impl From<Failure> for StoreError {

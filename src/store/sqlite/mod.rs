@@ -8,7 +8,6 @@ mod campaigns;
 mod catalogue;
 mod co_purchases;
 mod consumption;
-mod cursor;
 mod database;
 mod deliveries;
 mod evidence;
@@ -42,6 +41,8 @@ pub use orders::SqliteOrderStore;
 pub use products::SqliteProductStore;
 pub use recommendations::SqliteRecommendationStore;
 pub use users::SqliteUserStore;
+
+use super::cursor;
 
 /// The stores of all domains under one data folder.
 #[derive(Clone)]

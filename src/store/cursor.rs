@@ -1,12 +1,22 @@
-//! Cursors: the sort position of an entry, so that rows that come and go do not move it. Opaque outside this adapter.
+//! Cursors: the sort position of an entry, so that rows that come and go do not move it. Opaque outside the adapters.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::failure::Failure;
+use super::StoreError;
 use crate::domain::page::{Page, PageRequest};
+
+/// The text is no position that [`encode`] made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct InvalidCursor;
+
+impl From<InvalidCursor> for StoreError {
+    fn from(InvalidCursor: InvalidCursor) -> Self {
+        Self::InvalidCursor
+    }
+}
 
 /// A position as text.
 pub(super) fn encode(position: &impl Serialize) -> String {
@@ -15,9 +25,9 @@ pub(super) fn encode(position: &impl Serialize) -> String {
 }
 
 /// The position that [`encode`] made this text of.
-pub(super) fn decode<P: DeserializeOwned>(cursor: &str) -> Result<P, Failure> {
-    let json = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| Failure::InvalidCursor)?;
-    serde_json::from_slice(&json).map_err(|_| Failure::InvalidCursor)
+pub(super) fn decode<P: DeserializeOwned>(cursor: &str) -> Result<P, InvalidCursor> {
+    let json = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| InvalidCursor)?;
+    serde_json::from_slice(&json).map_err(|_| InvalidCursor)
 }
 
 /// The page of entries that were read up to one past its end.

@@ -1,0 +1,151 @@
+//! Production stores: one MongoDB database a domain, in documents that a person can read.
+//!
+//! A store turns each verb of its port into a call of its [`MongoDatabase`](database::MongoDatabase), which runs on the
+//! adapters' own thread and ends within ten seconds. What touches more than one document is a transaction. Its work gets
+//! all that it needs as one input and may run several times, so it starts from the input and the database each time:
+//!
+//! ```text
+//! async fn rename(&self, id: UserId, name: String, at: Timestamp) -> Result<Option<User>, StoreError> {
+//!     self.database.transaction((id, name, at), |tx, (id, name, at)| Box::pin(rename(tx, *id, name, *at))).await
+//! }
+//! async fn rename(tx: &mut Tx, id: UserId, name: &str, at: Timestamp) -> Result<Option<User>, Failure> {
+//!     let users = tx.collection::<UserDocument>("users");
+//!     let Some(user) = users.find_one(doc! { "_id": id.to_string() }).session(tx.session()).await? else { return Ok(None) };
+//!     // ... decide, write with `.session(tx.session())`, many updates of a collection with `tx.update`, then
+//!     tx.emit(event); // saved with the commit, handed to the relay after it
+//!     Ok(Some(user))
+//! }
+//! ```
+//!
+//! The effect of a consumed event is `database.consume_with(consumption, input, |tx, input| Box::pin(...))`. Reads and
+//! writes of single documents need no transaction: `database.read(async move { ... })`, `database.write(...)`.
+
+mod announcer;
+mod connections;
+mod consumption;
+mod database;
+mod failure;
+mod migrations;
+mod outbox;
+mod transaction;
+mod updates;
+mod values;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+pub use connections::Connections;
+pub use migrations::{Migrated, OpenError};
+
+use super::cursor;
+use crate::config::Domain;
+
+/// Where the databases are.
+#[derive(Clone)]
+pub struct MongoSettings {
+    pub uri: String,
+    /// Of the domains that are elsewhere.
+    pub uris: BTreeMap<Domain, String>,
+    /// Before the names of databases.
+    pub prefix: String,
+}
+
+/// URIs carry passwords.
+impl fmt::Debug for MongoSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MongoSettings").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+impl MongoSettings {
+    fn uri_of(&self, domain: Domain) -> &str {
+        self.uris.get(&domain).unwrap_or(&self.uri)
+    }
+
+    fn database(&self, domain: Domain) -> String {
+        format!("{}{}", self.prefix, domain.name())
+    }
+}
+
+/// What every store has besides its own port: it opens and consumes events.
+macro_rules! store_over_database {
+    ($store:ident, $domain:ident, $migrations:expr) => {
+        impl $store {
+            /// Connects to the domain's database and brings it to the newest version.
+            pub async fn open(
+                connections: &std::sync::Arc<super::Connections>,
+                settings: &super::MongoSettings,
+            ) -> Result<(Self, super::Migrated), super::OpenError> {
+                let domain = crate::config::Domain::$domain;
+                let (database, migrated) =
+                    super::database::MongoDatabase::open(connections, settings, domain, $migrations).await?;
+                Ok((Self { database }, migrated))
+            }
+        }
+
+        #[async_trait::async_trait]
+        impl crate::store::consumption::ConsumptionStore for $store {
+            async fn offsets(
+                &self,
+                group: &str,
+            ) -> Result<Vec<crate::store::consumption::StoredOffset>, crate::store::StoreError> {
+                self.database.offsets(group).await
+            }
+
+            async fn parked(
+                &self,
+                group: &str,
+            ) -> Result<Vec<crate::store::consumption::ParkedEvent>, crate::store::StoreError> {
+                self.database.parked(group).await
+            }
+
+            async fn consume(
+                &self,
+                consumption: crate::store::consumption::Consumption,
+            ) -> Result<crate::store::consumption::Consumed<()>, crate::store::StoreError> {
+                self.database.consume(consumption).await
+            }
+        }
+    };
+}
+use store_over_database;
+
+/// The outbox of a store whose events all wait in `pending_events`.
+macro_rules! outbox_over_database {
+    ($store:ident) => {
+        #[async_trait::async_trait]
+        impl crate::store::outbox::Outbox for $store {
+            fn domain(&self) -> &'static str {
+                self.database.domain()
+            }
+
+            fn committed(&self) -> tokio::sync::mpsc::Receiver<Vec<crate::domain::events::PendingEvent>> {
+                self.database.committed()
+            }
+
+            fn foreign_writes(&self) -> tokio::sync::watch::Receiver<u64> {
+                self.database.sweeps()
+            }
+
+            async fn pending(
+                &self,
+                before: crate::domain::time::Timestamp,
+                limit: u32,
+            ) -> Result<Vec<crate::domain::events::PendingEvent>, crate::store::StoreError> {
+                self.database.pending(before, limit).await
+            }
+
+            async fn clear(
+                &self,
+                published: Vec<crate::store::outbox::PendingEventId>,
+            ) -> Result<(), crate::store::StoreError> {
+                self.database.clear(published).await
+            }
+
+            async fn check(&self) -> Result<(), crate::store::StoreError> {
+                self.database.check().await
+            }
+        }
+    };
+}
+use outbox_over_database;

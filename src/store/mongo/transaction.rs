@@ -1,0 +1,156 @@
+//! Transactions: run again after a conflict, committed on most of the replica set, announced after the commit.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use mongodb::options::{ReadConcern, TransactionOptions};
+use mongodb::{Client, ClientSession, Collection, Database};
+use rand::Rng;
+
+use super::connections::majority;
+use super::failure::Failure;
+use super::updates::{self, Update, Updated};
+use super::{consumption, outbox};
+use crate::domain::events::PendingEvent;
+use crate::store::consumption::Consumption;
+
+/// How long the server may take to commit.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest pause between two attempts; the first is a few milliseconds.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// A transaction as the work in it sees it.
+pub struct Tx {
+    session: ClientSession,
+    database: Database,
+    /// Saved with the commit.
+    pending: Vec<PendingEvent>,
+    /// Announced after it.
+    committed: Vec<PendingEvent>,
+    undone: bool,
+}
+
+impl Tx {
+    /// For `.session(tx.session())` of every command that belongs to the transaction.
+    pub(super) fn session(&mut self) -> &mut ClientSession {
+        &mut self.session
+    }
+
+    pub(super) fn collection<T: Send + Sync>(&self, name: &str) -> Collection<T> {
+        self.database.collection(name)
+    }
+
+    /// Saves an event with the state, all of a transaction in one command, and publishes it after the commit.
+    pub(super) fn emit(&mut self, event: PendingEvent) {
+        self.pending.push(event);
+    }
+
+    /// Publishes an event after the commit. That it is pending the work has saved in a form of its own.
+    pub(super) fn publish(&mut self, event: PendingEvent) {
+        self.committed.push(event);
+    }
+
+    /// Takes back everything that was written; the work's result is answered all the same.
+    pub(super) fn undo(&mut self) {
+        self.undone = true;
+    }
+
+    /// Moves a group's progress, its dead letters with it. False: another owner was faster, and the work is to
+    /// [`undo`](Self::undo) and answer `Lost`.
+    pub(super) async fn consume(&mut self, consumption: &Consumption) -> Result<bool, Failure> {
+        let advanced = consumption::advance(self, consumption).await?;
+        if advanced {
+            self.pending.extend(consumption.dead_letters.iter().cloned());
+        }
+        Ok(advanced)
+    }
+
+    /// Many updates of a collection in one command, in their order.
+    pub(super) async fn update(&mut self, collection: &str, updates: Vec<Update>) -> Result<Updated, Failure> {
+        updates::update(&self.database, Some(&mut self.session), collection, updates, true).await
+    }
+
+    async fn save_pending(&mut self) -> Result<(), Failure> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        outbox::insert(&self.database, &mut self.session, &self.pending).await?;
+        self.committed.append(&mut self.pending);
+        Ok(())
+    }
+}
+
+/// Runs work until its transaction is committed or fails for a reason of its own; returns its result and the events to
+/// announce.
+pub(super) async fn transact<C, T>(
+    client: &Client,
+    database: &Database,
+    input: &C,
+    work: impl for<'a> Fn(&'a mut Tx, &'a C) -> BoxFuture<'a, Result<T, Failure>>,
+) -> Result<(T, Vec<PendingEvent>), Failure> {
+    let mut session = client.start_session().await?;
+    let mut attempt = 0;
+    loop {
+        let options = TransactionOptions::builder()
+            .read_concern(ReadConcern::snapshot())
+            .write_concern(majority())
+            .max_commit_time(COMMIT_TIMEOUT)
+            .build();
+        session.start_transaction().with_options(options).await?;
+        let mut tx =
+            Tx { session, database: database.clone(), pending: Vec::new(), committed: Vec::new(), undone: false };
+        let outcome = run(&mut tx, input, &work).await;
+        session = tx.session;
+        match outcome {
+            Ok(value) => return Ok((value, tx.committed)),
+            Err(failure) if failure.is_transient() => {
+                attempt += 1;
+                pause(attempt).await;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+async fn run<C, T>(
+    tx: &mut Tx,
+    input: &C,
+    work: &impl for<'a> Fn(&'a mut Tx, &'a C) -> BoxFuture<'a, Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut outcome = work(tx, input).await;
+    if tx.undone {
+        tx.committed.clear();
+    } else if outcome.is_ok()
+        && let Err(failure) = tx.save_pending().await
+    {
+        outcome = Err(failure);
+    }
+    if outcome.is_err() || tx.undone {
+        // One that the server has ended already is nothing to end.
+        let _ = tx.session.abort_transaction().await;
+        return outcome;
+    }
+    commit(&mut tx.session).await?;
+    outcome
+}
+
+/// Asks again while it is unknown whether the commit happened: the server answers the same commit the same.
+async fn commit(session: &mut ClientSession) -> Result<(), Failure> {
+    let mut attempt = 0;
+    loop {
+        match session.commit_transaction().await.map_err(Failure::from) {
+            Err(failure) if failure.is_unknown_commit() => {
+                attempt += 1;
+                pause(attempt).await;
+            }
+            committed => return committed,
+        }
+    }
+}
+
+/// Doubling and with jitter, so that those who ran into one another do not again.
+async fn pause(attempt: u32) {
+    let step = Duration::from_millis(4).saturating_mul(1 << attempt.min(10)).min(LONGEST_PAUSE);
+    let fraction = rand::rng().random_range(0.1..=1.0);
+    tokio::time::sleep(step.mul_f64(fraction)).await;
+}

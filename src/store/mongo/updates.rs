@@ -1,0 +1,139 @@
+//! Many updates in one command, which the driver has no method for on servers before 8.0.
+
+use mongodb::bson::{Bson, Document, RawArrayBuf, RawDocumentBuf, doc, serialize_to_raw_document_buf};
+use mongodb::{ClientSession, Database};
+use serde::Deserialize;
+
+use super::connections::majority;
+use super::failure::{Failure, broken, index_in, is_duplicate};
+
+/// The most bytes of updates in one command; the server takes 16 MiB.
+const MAX_COMMAND_BYTES: usize = 12 * 1024 * 1024;
+/// The most updates in one command that the server takes.
+const MAX_UPDATES: usize = 100_000;
+
+/// One update of a command: changes, or replaces, the first document that a filter matches.
+pub(super) struct Update(Document);
+
+impl Update {
+    /// `change` is a document of update operators, an array of them (a pipeline), or a whole document that replaces.
+    pub(super) fn one(filter: Document, change: impl Into<Bson>) -> Self {
+        Self(doc! { "q": filter, "u": change.into() })
+    }
+
+    /// Changes every document that the filter matches.
+    pub(super) fn all(filter: Document, change: impl Into<Bson>) -> Self {
+        Self(doc! { "q": filter, "u": change.into(), "multi": true })
+    }
+
+    /// Inserts what the filter and the change make together when nothing matches.
+    pub(super) fn or_insert(mut self) -> Self {
+        self.0.insert("upsert", true);
+        self
+    }
+
+    pub(super) fn with_array_filters(mut self, filters: Vec<Document>) -> Self {
+        self.0.insert("arrayFilters", filters);
+        self
+    }
+}
+
+/// What the updates of a command did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Updated {
+    /// Documents that matched, changed or not, and those that were inserted.
+    pub matched: u64,
+    pub modified: u64,
+    /// The places in the list of the updates that would have taken a key of a unique index twice.
+    pub duplicates: Vec<Duplicate>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Duplicate {
+    pub place: usize,
+    pub index: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Reply {
+    n: i64,
+    #[serde(default)]
+    n_modified: i64,
+    #[serde(default)]
+    write_errors: Vec<WriteError>,
+    write_concern_error: Option<WriteConcernError>,
+}
+
+#[derive(Deserialize)]
+struct WriteError {
+    index: usize,
+    code: i32,
+    errmsg: String,
+}
+
+#[derive(Deserialize)]
+struct WriteConcernError {
+    errmsg: String,
+}
+
+/// Does the updates, in the session's transaction when there is one. `ordered`: in the order of the list, and after one
+/// that fails no further one. Outside a transaction nothing is repeated after a lost connection: the caller's updates can
+/// be done twice.
+pub(super) async fn update(
+    database: &Database,
+    mut session: Option<&mut ClientSession>,
+    collection: &str,
+    updates: Vec<Update>,
+    ordered: bool,
+) -> Result<Updated, Failure> {
+    let mut done = Updated::default();
+    let mut updates = updates.into_iter().peekable();
+    let mut place = 0;
+    while updates.peek().is_some() {
+        let (mut list, mut bytes, first) = (RawArrayBuf::new(), 0, place);
+        while let Some(update) = updates.next() {
+            let update = serialize_to_raw_document_buf(&update.0)?;
+            bytes += update.as_bytes().len();
+            list.push(update);
+            place += 1;
+            if bytes > MAX_COMMAND_BYTES || place - first == MAX_UPDATES {
+                break;
+            }
+        }
+        let mut command = RawDocumentBuf::new();
+        command.append(mongodb::bson::cstr!("update"), collection);
+        command.append(mongodb::bson::cstr!("ordered"), ordered);
+        command.append(mongodb::bson::cstr!("updates"), list);
+        let reply = match session.as_deref_mut() {
+            Some(session) => database.run_raw_command(command).session(session).await?,
+            None => {
+                command.append(mongodb::bson::cstr!("writeConcern"), serialize_to_raw_document_buf(&majority())?);
+                database.run_raw_command(command).await?
+            }
+        };
+        done.add(mongodb::bson::deserialize_from_document(reply)?, first)?;
+        if ordered && !done.duplicates.is_empty() {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+impl Updated {
+    fn add(&mut self, reply: Reply, first: usize) -> Result<(), Failure> {
+        if let Some(error) = reply.write_concern_error {
+            return Err(Failure::Unsettled(error.errmsg));
+        }
+        self.matched += reply.n.unsigned_abs();
+        self.modified += reply.n_modified.unsigned_abs();
+        for error in reply.write_errors {
+            if !is_duplicate(error.code) {
+                return Err(broken(format!("mongodb refused an update (code {})", error.code)));
+            }
+            let index = index_in(&error.errmsg).to_owned();
+            self.duplicates.push(Duplicate { place: first + error.index, index });
+        }
+        Ok(())
+    }
+}

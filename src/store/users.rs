@@ -13,6 +13,9 @@ use crate::domain::users::{
     PasswordHash, PreferencesEdit, RefreshVerdict, Role, Session, Subscription, TokenHash, User,
 };
 
+/// No name with its address has words with more beginnings than this: a search for more finds nobody.
+pub const MAX_SEARCH_WORDS: usize = 354;
+
 /// A user to be saved, with what is asked of their address and the event that announces them.
 #[derive(Debug, Clone)]
 pub struct NewUser {

@@ -45,7 +45,24 @@ macro_rules! conformance {
 
 /// The ports that have a MongoDB adapter.
 macro_rules! over_mongo {
+    (markers: $($case:ident),+) => { mongo_cases!(markers: $($case),+); };
+    (operations: $($case:ident),+) => { mongo_cases!(operations: $($case),+); };
+    (users: $($case:ident),+) => { mongo_cases!(users: $($case),+); };
     ($open:ident: $($case:ident),+) => {};
+}
+
+macro_rules! mongo_cases {
+    ($open:ident: $($case:ident),+) => {
+        mod mongo {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                #[ignore = "needs SOUK_TEST_MONGODB_URI; scripts/test gives it"]
+                async fn $case() {
+                    super::$case(crate::harness::mongo::$open().await).await;
+                }
+            )+
+        }
+    };
 }
 
 pub mod sqlite {
@@ -87,6 +104,81 @@ pub mod sqlite {
     opens!(notifications, dyn NotificationStore, SqliteNotificationStore);
     opens!(markers, dyn MarkerStore, SqliteOperationsStore);
     opens!(operations, dyn OperationsStore, SqliteOperationsStore);
+}
+
+/// Stores on a real server, each in databases of its own that are dropped when the case ends, also by a panic.
+pub mod mongo {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use mongodb::Client;
+    use souk::store::mongo::{Connections, MongoOperationsStore, MongoSettings, MongoUserStore};
+    use souk::store::operations::{MarkerStore, OperationsStore};
+    use souk::store::users::UserStore;
+    use uuid::Uuid;
+
+    use super::Under;
+
+    /// Databases of one case.
+    pub struct Databases {
+        pub settings: MongoSettings,
+    }
+
+    impl Databases {
+        pub fn new() -> Self {
+            let uri = std::env::var("SOUK_TEST_MONGODB_URI");
+            let uri = uri.expect("SOUK_TEST_MONGODB_URI names a MongoDB replica set that tests may fill");
+            let prefix = format!("t{}_", Uuid::now_v7().simple());
+            Self { settings: MongoSettings { uri, uris: BTreeMap::new(), prefix } }
+        }
+
+        /// A client of the test's own.
+        pub async fn client(&self) -> Client {
+            Client::with_uri_str(&self.settings.uri).await.unwrap()
+        }
+    }
+
+    impl Drop for Databases {
+        fn drop(&mut self) {
+            let MongoSettings { uri, prefix, .. } = self.settings.clone();
+            // The case's own runtime may not be blocked, and is at its end.
+            let dropped = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let client = Client::with_uri_str(uri).await?;
+                    for name in client.list_database_names().await? {
+                        if name.starts_with(&prefix) {
+                            client.database(&name).drop().await?;
+                        }
+                    }
+                    Ok::<_, mongodb::error::Error>(())
+                })
+            });
+            let dropped = dropped.join().unwrap();
+            if !std::thread::panicking() {
+                dropped.unwrap();
+            }
+        }
+    }
+
+    macro_rules! opens {
+        ($name:ident, $port:ty, $store:ty) => {
+            pub async fn $name() -> Under<$port> {
+                let databases = Databases::new();
+                let connections = Connections::start().unwrap();
+                let store = Arc::new(<$store>::open(&connections, &databases.settings).await.unwrap().0);
+                Under {
+                    port: store.clone(),
+                    outbox: store.clone(),
+                    progress: store.clone(),
+                    _data: Box::new((store, databases)),
+                }
+            }
+        };
+    }
+    opens!(markers, dyn MarkerStore, MongoOperationsStore);
+    opens!(operations, dyn OperationsStore, MongoOperationsStore);
+    opens!(users, dyn UserStore, MongoUserStore);
 }
 
 /// A new id of any kind.

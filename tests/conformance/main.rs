@@ -13,6 +13,7 @@ mod campaigns;
 mod consumption;
 mod inventory;
 mod markers;
+mod mongo;
 mod notifications;
 mod operations;
 mod orders;

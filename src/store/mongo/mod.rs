@@ -20,15 +20,22 @@
 //! The effect of a consumed event is `database.consume_with(consumption, input, |tx, input| Box::pin(...))`. Reads and
 //! writes of single documents need no transaction: `database.read(async move { ... })`, `database.write(...)`.
 
+mod accounts;
 mod announcer;
 mod connections;
 mod consumption;
 mod database;
 mod failure;
+mod mail_requests;
 mod migrations;
+mod operations;
 mod outbox;
+mod secrets;
+mod sessions;
+mod stores;
 mod transaction;
 mod updates;
+mod users;
 mod values;
 
 use std::collections::BTreeMap;
@@ -36,6 +43,9 @@ use std::fmt;
 
 pub use connections::Connections;
 pub use migrations::{Migrated, OpenError};
+pub use operations::MongoOperationsStore;
+pub use stores::{MongoStores, migrate};
+pub use users::MongoUserStore;
 
 use super::cursor;
 use crate::config::Domain;
@@ -80,6 +90,16 @@ macro_rules! store_over_database {
                 let (database, migrated) =
                     super::database::MongoDatabase::open(connections, settings, domain, $migrations).await?;
                 Ok((Self { database }, migrated))
+            }
+
+            /// As [`Self::open`], on connections of its own; a server that is away is waited for.
+            pub async fn open_alone(
+                settings: &super::MongoSettings,
+                patience: std::time::Duration,
+            ) -> Result<Self, super::OpenError> {
+                let connections = super::Connections::start()?;
+                let open = async || Self::open(&connections, settings).await;
+                Ok(super::stores::patiently(patience, open).await?.0)
             }
         }
 

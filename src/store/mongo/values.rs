@@ -1,8 +1,11 @@
 //! Values as documents hold them: times are BSON dates, to be read by a person and compared by the server.
 
-use mongodb::bson::DateTime;
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, DateTime};
 
+use super::failure::{Failure, broken};
 use crate::domain::time::Timestamp;
+use crate::domain::users::TokenHash;
 
 pub(super) fn date(at: Timestamp) -> DateTime {
     DateTime::from_millis(at.0)
@@ -45,4 +48,17 @@ pub(super) mod optional_time {
     ) -> Result<Option<Timestamp>, D::Error> {
         Ok(Option::<DateTime>::deserialize(deserializer)?.map(|at| Timestamp(at.timestamp_millis())))
     }
+}
+
+/// A digest of a token.
+pub(super) fn hash(token: TokenHash) -> Binary {
+    bytes(token.0.to_vec())
+}
+
+pub(super) fn hash_of(stored: &Binary) -> Result<TokenHash, Failure> {
+    stored.bytes.as_slice().try_into().map(TokenHash).map_err(|_| broken("a stored digest has another length"))
+}
+
+pub(super) fn bytes(bytes: Vec<u8>) -> Binary {
+    Binary { subtype: BinarySubtype::Generic, bytes }
 }

@@ -19,8 +19,8 @@ use crate::domain::time::Timestamp;
 use crate::domain::users::{PasswordHash, Preferences, PreferencesEdit, Role, Session, Subscription, TokenHash, User};
 use crate::store::StoreError;
 use crate::store::users::{
-    Exchanged, InsertUser, NewMailRequest, NewPassword, NewSession, NewUser, SessionState, StoredSecret,
-    StoredSigningKey, UserStore,
+    Exchanged, InsertUser, MAX_SEARCH_WORDS, NewMailRequest, NewPassword, NewSession, NewUser, SessionState,
+    StoredSecret, StoredSigningKey, UserStore,
 };
 
 const MIGRATIONS: &[Migration] = &[
@@ -112,8 +112,6 @@ macro_rules! audience_sql {
         )
     };
 }
-/// No name with its address has words with more beginnings than this: a search for more finds nobody.
-const MAX_WORD_BEGINNINGS: usize = 354;
 
 /// Users in their SQLite file.
 pub struct SqliteUserStore {
@@ -464,7 +462,7 @@ fn list(connection: &Connection, mut words: Vec<String>, page: &PageRequest) -> 
     words.sort_unstable();
     words.dedup();
     let mut conditions = String::from("u.erased_at IS NULL");
-    if words.len() > MAX_WORD_BEGINNINGS {
+    if words.len() > MAX_SEARCH_WORDS {
         words.clear();
         conditions = String::from("FALSE");
     }

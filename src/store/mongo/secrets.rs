@@ -1,0 +1,119 @@
+//! Signing keys and the server's secret, in the users database: of several that are offered the first one stays.
+
+use futures_util::TryStreamExt;
+use mongodb::bson::{Binary, doc};
+use serde::{Deserialize, Serialize};
+
+use super::database::MongoDatabase;
+use super::failure::{Failure, broken};
+use super::migrations::{Change, collection};
+use super::values::{self, bytes};
+use crate::domain::time::Timestamp;
+use crate::store::users::{StoredSecret, StoredSigningKey};
+
+const SIGNING_KEYS: &str = "signing_keys";
+const SERVER_SECRETS: &str = "server_secrets";
+/// The place of the shop's first key: of processes that each bring one, one has it.
+const FIRST: i64 = 1;
+/// The name of the one secret.
+const SERVER: &str = "server";
+
+pub(super) fn collections() -> [Change; 2] {
+    [
+        collection(
+            SIGNING_KEYS,
+            &[
+                ("_id", &["long"]),
+                ("kid", &["string"]),
+                ("privateKey", &["binData"]),
+                ("encrypted", &["bool"]),
+                ("createdAt", &["date"]),
+            ],
+        ),
+        collection(
+            SERVER_SECRETS,
+            &[("_id", &["string"]), ("secret", &["binData"]), ("encrypted", &["bool"]), ("createdAt", &["date"])],
+        ),
+    ]
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct KeyDocument {
+    /// Rises from key to key.
+    #[serde(rename = "_id")]
+    place: i64,
+    kid: String,
+    private_key: Binary,
+    encrypted: bool,
+    #[serde(with = "values::time")]
+    created_at: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SecretDocument {
+    #[serde(rename = "_id")]
+    name: String,
+    secret: Binary,
+    encrypted: bool,
+    #[serde(with = "values::time")]
+    created_at: Timestamp,
+}
+
+pub(super) async fn signing_keys(database: &MongoDatabase) -> Result<Vec<StoredSigningKey>, Failure> {
+    let found = database.collection::<KeyDocument>(SIGNING_KEYS).find(doc! {}).sort(doc! { "_id": -1 }).await?;
+    let stored = |key: KeyDocument| StoredSigningKey {
+        kid: key.kid,
+        private_key: key.private_key.bytes,
+        encrypted: key.encrypted,
+        created_at: key.created_at,
+    };
+    Ok(found.map_ok(stored).try_collect().await?)
+}
+
+pub(super) async fn ensure_signing_key(
+    database: &MongoDatabase,
+    key: StoredSigningKey,
+) -> Result<Vec<StoredSigningKey>, Failure> {
+    let document = KeyDocument {
+        place: FIRST,
+        kid: key.kid,
+        private_key: bytes(key.private_key),
+        encrypted: key.encrypted,
+        created_at: key.created_at,
+    };
+    insert_first(database.collection(SIGNING_KEYS).insert_one(document).await)?;
+    signing_keys(database).await
+}
+
+pub(super) async fn server_secret(database: &MongoDatabase) -> Result<Option<StoredSecret>, Failure> {
+    let found = database.collection::<SecretDocument>(SERVER_SECRETS).find_one(doc! { "_id": SERVER }).await?;
+    Ok(found.map(|stored| StoredSecret {
+        secret: stored.secret.bytes,
+        encrypted: stored.encrypted,
+        created_at: stored.created_at,
+    }))
+}
+
+pub(super) async fn ensure_server_secret(
+    database: &MongoDatabase,
+    secret: StoredSecret,
+) -> Result<StoredSecret, Failure> {
+    let document = SecretDocument {
+        name: SERVER.to_owned(),
+        secret: bytes(secret.secret),
+        encrypted: secret.encrypted,
+        created_at: secret.created_at,
+    };
+    insert_first(database.collection(SERVER_SECRETS).insert_one(document).await)?;
+    server_secret(database).await?.ok_or_else(|| broken("the server's secret was saved and is not there"))
+}
+
+/// One that is there already stays.
+fn insert_first<T>(inserted: mongodb::error::Result<T>) -> Result<(), Failure> {
+    match inserted.map_err(Failure::from) {
+        Err(failure) if failure.duplicate_index().is_none() => Err(failure),
+        _ => Ok(()),
+    }
+}

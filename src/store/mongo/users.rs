@@ -1,0 +1,562 @@
+//! The users database: one document a user, with the words that a search finds it by.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use mongodb::Collection;
+use mongodb::bson::{Bson, Document, doc};
+use serde::{Deserialize, Serialize};
+
+use super::database::MongoDatabase;
+use super::failure::{Failure, broken};
+use super::migrations::{Change, Migration, collection, index, indexes, partial_index, unique_index};
+use super::transaction::Tx;
+use super::values;
+use super::{accounts, consumption, cursor, mail_requests, outbox, secrets, sessions};
+use crate::domain::events::event_type;
+use crate::domain::ids::{MailRequestId, SessionId, UserId};
+use crate::domain::mail_requests::{MailRequest, MailRequestKind};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::search;
+use crate::domain::text::Email;
+use crate::domain::time::Timestamp;
+use crate::domain::users::{PasswordHash, Preferences, PreferencesEdit, Role, Session, Subscription, TokenHash, User};
+use crate::store::StoreError;
+use crate::store::users::{
+    Exchanged, InsertUser, MAX_SEARCH_WORDS, NewMailRequest, NewPassword, NewSession, NewUser, SessionState,
+    StoredSecret, StoredSigningKey, UserStore,
+};
+
+pub(super) const USERS: &str = "users";
+/// Also of deleted accounts, which no address finds.
+const BY_SIGN_IN_KEY: &str = "users_by_sign_in_key";
+
+const MIGRATIONS: &[Migration] = &[Migration { name: "users", changes: first_version }];
+
+fn first_version() -> Vec<Change> {
+    let mut changes = vec![outbox::collections()];
+    changes.extend(consumption::collections());
+    changes.push(collection(
+        USERS,
+        &[
+            ("_id", &["string"]),
+            ("email", &["string"]),
+            ("signInKey", &["string"]),
+            ("name", &["string"]),
+            ("passwordHash", &["string"]),
+            ("role", &["string"]),
+            ("emailVerified", &["bool"]),
+            ("preferences", &["object"]),
+            ("tokenEpoch", &["long"]),
+            ("signIns", &["long"]),
+            ("demo", &["bool"]),
+            ("createdAt", &["date"]),
+            ("updatedAt", &["date"]),
+            ("eventSequence", &["long"]),
+            ("present", &["bool"]),
+            ("erasedAt?", &["date"]),
+            ("words", &["array"]),
+        ],
+    ));
+    let wanting =
+        |name, preference: &str| partial_index(name, doc! { preference: 1, "_id": 1 }, doc! { preference: true });
+    changes.push(indexes(
+        USERS,
+        [
+            unique_index(BY_SIGN_IN_KEY, doc! { "signInKey": 1 }),
+            index("users_by_word", doc! { "words": 1, "_id": -1 }),
+            // What is counted and listed: deleted accounts are not.
+            index("users_present", doc! { "present": 1, "_id": -1 }),
+            wanting("users_with_promotions", "preferences.promotions"),
+            wanting("users_with_recommendations", "preferences.recommendations"),
+        ],
+    ));
+    changes.extend(sessions::collections());
+    changes.extend(mail_requests::collections());
+    changes.extend(secrets::collections());
+    changes
+}
+
+/// A user as stored.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct UserDocument {
+    #[serde(rename = "_id")]
+    id: UserId,
+    email: String,
+    /// The address in the form under which it is unique.
+    sign_in_key: String,
+    name: String,
+    password_hash: String,
+    role: Role,
+    email_verified: bool,
+    preferences: PreferencesDocument,
+    token_epoch: i64,
+    /// Counted in the transaction of each sign-in, which so runs into one that raises the epoch.
+    sign_ins: i64,
+    demo: bool,
+    #[serde(with = "values::time")]
+    created_at: Timestamp,
+    #[serde(with = "values::time")]
+    updated_at: Timestamp,
+    event_sequence: i64,
+    /// False of a deleted account.
+    present: bool,
+    #[serde(with = "values::optional_time", default, skip_serializing_if = "Option::is_none")]
+    erased_at: Option<Timestamp>,
+    /// Of name and address, in lower case; none of a deleted account.
+    words: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PreferencesDocument {
+    order_updates: bool,
+    promotions: bool,
+    recommendations: bool,
+}
+
+impl From<Preferences> for PreferencesDocument {
+    fn from(Preferences { order_updates, promotions, recommendations }: Preferences) -> Self {
+        Self { order_updates, promotions, recommendations }
+    }
+}
+
+impl UserDocument {
+    fn new(user: &User, PasswordHash(password_hash): PasswordHash) -> Self {
+        Self {
+            id: user.id,
+            email: user.email.as_str().to_owned(),
+            sign_in_key: user.sign_in_key(),
+            name: user.name.clone(),
+            password_hash,
+            role: user.role,
+            email_verified: user.email_verified,
+            preferences: user.preferences.into(),
+            token_epoch: user.token_epoch,
+            sign_ins: 0,
+            demo: user.demo,
+            created_at: user.created_at,
+            updated_at: user.updated_at,
+            event_sequence: user.event_sequence,
+            present: user.erased_at.is_none(),
+            erased_at: user.erased_at,
+            words: words_of(user),
+        }
+    }
+
+    fn credentials(mut self) -> Result<(User, PasswordHash), Failure> {
+        let hash = PasswordHash(std::mem::take(&mut self.password_hash));
+        Ok((self.try_into()?, hash))
+    }
+}
+
+impl TryFrom<UserDocument> for User {
+    type Error = Failure;
+
+    fn try_from(user: UserDocument) -> Result<Self, Failure> {
+        let PreferencesDocument { order_updates, promotions, recommendations } = user.preferences;
+        Ok(Self {
+            id: user.id,
+            email: Email::parse(&user.email).map_err(|_| broken("a stored e-mail address is none"))?,
+            name: user.name,
+            role: user.role,
+            email_verified: user.email_verified,
+            preferences: Preferences { order_updates, promotions, recommendations },
+            token_epoch: user.token_epoch,
+            demo: user.demo,
+            created_at: user.created_at,
+            updated_at: user.updated_at,
+            event_sequence: user.event_sequence,
+            erased_at: user.erased_at,
+        })
+    }
+}
+
+/// A deleted account is found by no word.
+fn words_of(user: &User) -> Vec<String> {
+    if user.erased_at.is_some() {
+        return Vec::new();
+    }
+    let mut words = search::words(&user.name);
+    words.extend(search::words(user.email.as_str()));
+    words.sort_unstable();
+    words.dedup();
+    words
+}
+
+/// Users in their MongoDB database.
+pub struct MongoUserStore {
+    database: MongoDatabase,
+}
+
+super::store_over_database!(MongoUserStore, Users, MIGRATIONS);
+super::outbox_over_database!(MongoUserStore);
+
+#[async_trait]
+impl UserStore for MongoUserStore {
+    async fn insert_user(&self, user: NewUser) -> Result<InsertUser, StoreError> {
+        self.database.transaction(user, |tx, user| Box::pin(insert(tx, user))).await
+    }
+
+    async fn users(&self, ids: &[UserId]) -> Result<Vec<User>, StoreError> {
+        let (users, ids) = (self.users(), ids.to_vec());
+        self.database
+            .read(async move {
+                let mut found: HashMap<UserId, User> = HashMap::with_capacity(ids.len());
+                let wanted: Vec<String> = ids.iter().map(UserId::to_string).collect();
+                let mut documents = users.find(doc! { "_id": { "$in": wanted } }).await?;
+                while let Some(document) = documents.try_next().await? {
+                    found.insert(document.id, document.try_into()?);
+                }
+                Ok(ids.iter().filter_map(|id| found.get(id).cloned()).collect())
+            })
+            .await
+    }
+
+    async fn credentials(&self, email: &Email) -> Result<Option<(User, PasswordHash)>, StoreError> {
+        let (users, key) = (self.users(), email.key());
+        self.database
+            .read(async move {
+                users.find_one(doc! { "signInKey": key }).await?.map(UserDocument::credentials).transpose()
+            })
+            .await
+    }
+
+    async fn credentials_of(&self, id: UserId) -> Result<Option<(User, PasswordHash)>, StoreError> {
+        let users = self.users();
+        self.database
+            .read(async move { users.find_one(present(id)).await?.map(UserDocument::credentials).transpose() })
+            .await
+    }
+
+    async fn list_users(&self, search: Option<&str>, page: &PageRequest) -> Result<Page<User>, StoreError> {
+        let words = search.map(search::words).unwrap_or_default();
+        let (users, page) = (self.users(), page.clone());
+        self.database.read(async move { list(&users, words, &page).await }).await
+    }
+
+    async fn count_shoppers(&self) -> Result<u64, StoreError> {
+        let users = self.users();
+        let admin = Role::Admin.as_str();
+        self.database.read(async move { Ok(users.count_documents(doc! { "role": { "$ne": admin } }).await?) }).await
+    }
+
+    async fn edit_preferences(
+        &self,
+        id: UserId,
+        edit: PreferencesEdit,
+        at: Timestamp,
+    ) -> Result<Option<User>, StoreError> {
+        self.change(id, at, move |user| {
+            let edited = user.preferences.edited(edit);
+            std::mem::replace(&mut user.preferences, edited) != edited
+        })
+        .await
+    }
+
+    async fn rename(&self, id: UserId, name: String, at: Timestamp) -> Result<Option<User>, StoreError> {
+        self.change(id, at, move |user| std::mem::replace(&mut user.name, name.clone()) != name).await
+    }
+
+    async fn replace_password(&self, new: NewPassword) -> Result<Option<User>, StoreError> {
+        self.database.transaction(new, |tx, new| Box::pin(accounts::replace_password(tx, new))).await
+    }
+
+    async fn erase_user(&self, id: UserId, present: &PasswordHash, at: Timestamp) -> Result<bool, StoreError> {
+        let input = (id, present.clone(), at);
+        self.database.transaction(input, |tx, (id, present, at)| Box::pin(accounts::erase(tx, *id, present, *at))).await
+    }
+
+    async fn change_role(&self, id: UserId, role: Role, at: Timestamp) -> Result<Option<User>, StoreError> {
+        self.change(id, at, move |user| {
+            let differs = std::mem::replace(&mut user.role, role) != role;
+            user.token_epoch += i64::from(differs);
+            differs
+        })
+        .await
+    }
+
+    async fn insert_session(&self, session: NewSession, token_epoch: i64) -> Result<bool, StoreError> {
+        self.database
+            .transaction((session, token_epoch), |tx, (session, epoch)| {
+                Box::pin(sessions::insert_at(tx, session, *epoch))
+            })
+            .await
+    }
+
+    async fn sessions(&self, user: UserId) -> Result<Vec<Session>, StoreError> {
+        let database = self.database.clone();
+        self.database.read(async move { sessions::of_user(&database, user).await }).await
+    }
+
+    async fn exchange_refresh_token(
+        &self,
+        shown: TokenHash,
+        successor: TokenHash,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<Exchanged, StoreError> {
+        let input = (shown, successor, now, expires_at);
+        self.database
+            .transaction(input, |tx, (shown, successor, now, expires_at)| {
+                Box::pin(sessions::exchange(tx, *shown, *successor, *now, *expires_at))
+            })
+            .await
+    }
+
+    async fn end_session(
+        &self,
+        user: UserId,
+        token: TokenHash,
+        at: Timestamp,
+    ) -> Result<Option<SessionId>, StoreError> {
+        let database = self.database.clone();
+        self.database.write(async move { sessions::end(&database, user, token, at).await }).await
+    }
+
+    async fn end_all_sessions(&self, user: UserId, at: Timestamp) -> Result<(), StoreError> {
+        self.database.transaction((user, at), |tx, (user, at)| Box::pin(sessions::end_all(tx, *user, *at))).await
+    }
+
+    async fn session_state(&self, session: SessionId, now: Timestamp) -> Result<Option<SessionState>, StoreError> {
+        Ok(self.session_states(&[session], now).await?.pop().map(|(_, state)| state))
+    }
+
+    async fn session_states(
+        &self,
+        ids: &[SessionId],
+        now: Timestamp,
+    ) -> Result<Vec<(SessionId, SessionState)>, StoreError> {
+        let (database, ids) = (self.database.clone(), ids.to_vec());
+        self.database.read(async move { sessions::states(&database, &ids, now).await }).await
+    }
+
+    async fn purge_sessions(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let mut purged = 0;
+        loop {
+            let some = self.database.transaction(before, |tx, before| Box::pin(sessions::purge(tx, *before))).await?;
+            purged += some;
+            if some < sessions::PURGED_AT_ONCE {
+                return Ok(purged);
+            }
+        }
+    }
+
+    async fn signing_keys(&self) -> Result<Vec<StoredSigningKey>, StoreError> {
+        let database = self.database.clone();
+        self.database.read(async move { secrets::signing_keys(&database).await }).await
+    }
+
+    async fn ensure_signing_key(&self, key: StoredSigningKey) -> Result<Vec<StoredSigningKey>, StoreError> {
+        let database = self.database.clone();
+        self.database.write(async move { secrets::ensure_signing_key(&database, key).await }).await
+    }
+
+    async fn server_secret(&self) -> Result<Option<StoredSecret>, StoreError> {
+        let database = self.database.clone();
+        self.database.read(async move { secrets::server_secret(&database).await }).await
+    }
+
+    async fn ensure_server_secret(&self, secret: StoredSecret) -> Result<StoredSecret, StoreError> {
+        let database = self.database.clone();
+        self.database.write(async move { secrets::ensure_server_secret(&database, secret).await }).await
+    }
+
+    async fn mail_request(&self, id: MailRequestId) -> Result<Option<MailRequest>, StoreError> {
+        let database = self.database.clone();
+        self.database.read(async move { mail_requests::by_id(&database, id).await }).await
+    }
+
+    async fn mail_requests(&self, user: UserId) -> Result<Vec<MailRequest>, StoreError> {
+        let database = self.database.clone();
+        self.database.read(async move { mail_requests::of_user(&database, user).await }).await
+    }
+
+    async fn open_mail_request(
+        &self,
+        token: TokenHash,
+        kind: MailRequestKind,
+        now: Timestamp,
+    ) -> Result<Option<MailRequest>, StoreError> {
+        let database = self.database.clone();
+        self.database.read(async move { mail_requests::open(&database, token, kind, now).await }).await
+    }
+
+    async fn request_password_reset(&self, email: &Email, request: NewMailRequest) -> Result<(), StoreError> {
+        self.database
+            .transaction((email.key(), request), |tx, (key, request)| {
+                Box::pin(accounts::request_password_reset(tx, key, *request))
+            })
+            .await
+    }
+
+    async fn request_verification(&self, user: UserId, request: NewMailRequest) -> Result<Option<User>, StoreError> {
+        self.database
+            .transaction((user, request), |tx, (user, request)| {
+                Box::pin(accounts::request_verification(tx, *user, *request))
+            })
+            .await
+    }
+
+    async fn verify_email(&self, token: TokenHash, at: Timestamp) -> Result<Option<User>, StoreError> {
+        self.database
+            .transaction((token, at), |tx, (token, at)| Box::pin(accounts::verify_email(tx, *token, *at)))
+            .await
+    }
+
+    async fn purge_mail_requests(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let database = self.database.clone();
+        self.database.write(async move { mail_requests::purge(&database, before).await }).await
+    }
+
+    async fn audience(
+        &self,
+        subscription: Subscription,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<Vec<UserId>, StoreError> {
+        let users = self.database.collection::<Document>(USERS);
+        self.database.read(async move { audience(&users, subscription, after, limit).await }).await
+    }
+}
+
+impl MongoUserStore {
+    fn users(&self) -> Collection<UserDocument> {
+        self.database.collection(USERS)
+    }
+
+    /// Changes a user and announces it; `change` says whether there is anything to save.
+    async fn change(
+        &self,
+        id: UserId,
+        at: Timestamp,
+        change: impl Fn(&mut User) -> bool + Send + Sync + 'static,
+    ) -> Result<Option<User>, StoreError> {
+        self.database
+            .transaction((id, at, change), |tx, (id, at, change)| {
+                Box::pin(async move {
+                    let Some(mut user) = find(tx, present(*id)).await? else { return Ok(None) };
+                    if change(&mut user) {
+                        user.updated_at = *at;
+                        let event = user.event(event_type::USER_UPDATED, *at);
+                        save(tx, &user).await?;
+                        tx.emit(event);
+                    }
+                    Ok(Some(user))
+                })
+            })
+            .await
+    }
+}
+
+async fn insert(tx: &mut Tx, new: &NewUser) -> Result<InsertUser, Failure> {
+    let document = UserDocument::new(&new.user, new.password_hash.clone());
+    let inserted = tx.collection(USERS).insert_one(document).session(tx.session()).await;
+    if let Err(failure) = inserted.map_err(Failure::from) {
+        if failure.duplicate_index() != Some(BY_SIGN_IN_KEY) {
+            return Err(failure);
+        }
+        tx.undo();
+        return Ok(InsertUser::EmailTaken);
+    }
+    if let Some(request) = &new.verification {
+        mail_requests::insert(tx, request).await?;
+    }
+    tx.emit(new.event.clone());
+    Ok(InsertUser::Inserted)
+}
+
+/// Saves what may have changed of a user.
+pub(super) async fn save(tx: &mut Tx, user: &User) -> Result<(), Failure> {
+    let mut fields = mongodb::bson::serialize_to_document(&UserDocument::new(user, PasswordHash(String::new())))?;
+    for kept in ["_id", "passwordHash", "signIns", "createdAt", "demo"] {
+        fields.remove(kept);
+    }
+    let users = tx.collection::<Document>(USERS);
+    users.update_one(doc! { "_id": user.id.to_string() }, doc! { "$set": fields }).session(tx.session()).await?;
+    Ok(())
+}
+
+pub(super) async fn save_password(tx: &mut Tx, user: UserId, hash: &PasswordHash) -> Result<(), Failure> {
+    let users = tx.collection::<Document>(USERS);
+    let change = doc! { "$set": { "passwordHash": &hash.0 } };
+    users.update_one(doc! { "_id": user.to_string() }, change).session(tx.session()).await?;
+    Ok(())
+}
+
+/// The filter for a user who is no deleted account.
+pub(super) fn present(id: UserId) -> Document {
+    doc! { "_id": id.to_string(), "present": true }
+}
+
+/// The filter for the user of an address.
+pub(super) fn signing_in_as(key: &str) -> Document {
+    doc! { "signInKey": key }
+}
+
+pub(super) async fn find(tx: &mut Tx, filter: Document) -> Result<Option<User>, Failure> {
+    let users = tx.collection::<UserDocument>(USERS);
+    users.find_one(filter).session(tx.session()).await?.map(User::try_from).transpose()
+}
+
+/// As [`find`], with the hash of the password.
+pub(super) async fn find_credentials(tx: &mut Tx, filter: Document) -> Result<Option<(User, PasswordHash)>, Failure> {
+    let users = tx.collection::<UserDocument>(USERS);
+    users.find_one(filter).session(tx.session()).await?.map(UserDocument::credentials).transpose()
+}
+
+async fn list(
+    users: &Collection<UserDocument>,
+    mut words: Vec<String>,
+    page: &PageRequest,
+) -> Result<Page<User>, Failure> {
+    words.sort_unstable();
+    words.dedup();
+    let after: Option<UserId> = page.after.as_deref().map(cursor::decode).transpose()?;
+    if words.len() > MAX_SEARCH_WORDS {
+        return Ok(cursor::page(Vec::new(), page, 0));
+    }
+    let mut filter = doc! { "present": true };
+    if !words.is_empty() {
+        // Words hold nothing that means anything to a regular expression.
+        let beginnings: Vec<Bson> =
+            words.iter().map(|word| doc! { "words": { "$regex": format!("^{word}") } }.into()).collect();
+        filter.insert("$and", beginnings);
+    }
+    let counted = users.count_documents(filter.clone());
+    if let Some(after) = after {
+        filter.insert("_id", doc! { "$lt": after.to_string() });
+    }
+    let found = users.find(filter).sort(doc! { "_id": -1 }).limit(i64::from(page.first) + 1);
+    let documents = async { found.await?.try_collect::<Vec<_>>().await };
+    let (total, documents) = tokio::try_join!(counted.into_future(), documents)?;
+    let entries: Result<_, Failure> =
+        documents.into_iter().map(|document| Ok((cursor::encode(&document.id), document.try_into()?))).collect();
+    Ok(cursor::page(entries?, page, total.cast_signed()))
+}
+
+async fn audience(
+    users: &Collection<Document>,
+    subscription: Subscription,
+    after: Option<UserId>,
+    limit: u32,
+) -> Result<Vec<UserId>, Failure> {
+    #[derive(Deserialize)]
+    struct Found {
+        #[serde(rename = "_id")]
+        id: UserId,
+    }
+    let preference = match subscription {
+        Subscription::OrderUpdates => "preferences.orderUpdates",
+        Subscription::Promotions => "preferences.promotions",
+        Subscription::Recommendations => "preferences.recommendations",
+    };
+    let after = after.map(|id| id.to_string()).unwrap_or_default();
+    // A deleted account wants nothing.
+    let filter = doc! { preference: true, "_id": { "$gt": after } };
+    let wanting = users.clone_with_type::<Found>();
+    let found = wanting.find(filter).projection(doc! { "_id": 1 }).sort(doc! { "_id": 1 }).limit(i64::from(limit));
+    Ok(found.await?.map_ok(|found| found.id).try_collect().await?)
+}

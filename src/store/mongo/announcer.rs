@@ -64,3 +64,48 @@ impl Announcer {
         self.sweep.send_modify(|count| *count += 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::events::{Topic, event_type, source};
+    use crate::domain::time::Timestamp;
+
+    fn event(sequence: i64) -> PendingEvent {
+        let (topic, kind) = (Topic::UserEvents, event_type::USER_UPDATED);
+        PendingEvent::new(topic, source::USERS, kind, "usr_1".into(), sequence, Timestamp(1), &"body")
+    }
+
+    #[tokio::test]
+    async fn behind_a_full_channel_events_are_held_back_until_it_is_empty_and_a_sweep_is_due() {
+        let announcer = Announcer::new();
+        let (mut committed, mut sweeps) = (announcer.committed(), announcer.sweeps());
+        for sequence in 0..CAPACITY as i64 + 1 {
+            announcer.announce(vec![event(sequence)]);
+        }
+        assert_eq!(committed.recv().await.unwrap(), [event(0)]);
+        // There is room, but what did not fit is not to be overtaken.
+        announcer.announce(vec![event(1_000)]);
+        assert_eq!(committed.len(), CAPACITY - 1);
+        assert!(!sweeps.has_changed().unwrap());
+        while committed.len() > 0 {
+            committed.recv().await.unwrap();
+        }
+        sweeps.changed().await.unwrap();
+        announcer.announce(vec![event(1_001)]);
+        assert_eq!(committed.recv().await.unwrap(), [event(1_001)]);
+    }
+
+    #[tokio::test]
+    async fn a_new_receiver_is_not_held_up_by_what_an_earlier_one_left() {
+        let announcer = Announcer::new();
+        let earlier = announcer.committed();
+        for sequence in 0..CAPACITY as i64 + 1 {
+            announcer.announce(vec![event(sequence)]);
+        }
+        let mut newer = announcer.committed();
+        announcer.announce(vec![event(2_000)]);
+        assert_eq!(newer.recv().await.unwrap(), [event(2_000)]);
+        drop(earlier);
+    }
+}

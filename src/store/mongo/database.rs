@@ -70,11 +70,6 @@ impl MongoDatabase {
         self.inner.database.collection(name)
     }
 
-    /// For commands that the driver has no method for.
-    pub(super) fn raw(&self) -> &Database {
-        &self.inner.database
-    }
-
     /// Runs a call that only reads.
     pub(super) async fn read<T: Send + 'static>(
         &self,

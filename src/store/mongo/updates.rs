@@ -31,11 +31,6 @@ impl Update {
         self.0.insert("upsert", true);
         self
     }
-
-    pub(super) fn with_array_filters(mut self, filters: Vec<Document>) -> Self {
-        self.0.insert("arrayFilters", filters);
-        self
-    }
 }
 
 /// What the updates of a command did.
@@ -92,7 +87,7 @@ pub(super) async fn update(
     let mut place = 0;
     while updates.peek().is_some() {
         let (mut list, mut bytes, first) = (RawArrayBuf::new(), 0, place);
-        while let Some(update) = updates.next() {
+        for update in updates.by_ref() {
             let update = serialize_to_raw_document_buf(&update.0)?;
             bytes += update.as_bytes().len();
             list.push(update);
@@ -135,5 +130,41 @@ impl Updated {
             self.duplicates.push(Duplicate { place: first + error.index, index });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(document: Document) -> Reply {
+        mongodb::bson::deserialize_from_document(document).unwrap()
+    }
+
+    #[test]
+    fn taken_keys_are_told_by_their_place_in_the_whole_list() {
+        let mut updated = Updated::default();
+        updated.add(reply(doc! { "n": 2, "nModified": 1, "ok": 1.0 }), 0).unwrap();
+        let message =
+            "E11000 duplicate key error collection: souk_orders.orders index: orders_by_key dup key: { k: 1 }";
+        let errors = vec![doc! { "index": 1, "code": 11_000, "errmsg": message }];
+        updated.add(reply(doc! { "n": 1, "nModified": 1, "writeErrors": errors }), 2).unwrap();
+        assert_eq!((updated.matched, updated.modified), (3, 2));
+        assert_eq!(updated.duplicates, [Duplicate { place: 3, index: "orders_by_key".into() }]);
+    }
+
+    #[test]
+    fn another_error_fails_the_command_and_tells_nothing_of_the_documents() {
+        let errors = vec![doc! { "index": 0, "code": 121, "errmsg": "ada@example.com fails validation" }];
+        let refused = Updated::default().add(reply(doc! { "n": 0, "writeErrors": errors }), 0);
+        let told = refused.unwrap_err().to_string();
+        assert!(told.contains("121") && !told.contains("ada"), "{told}");
+    }
+
+    #[test]
+    fn a_write_without_its_majority_is_of_unknown_outcome() {
+        let concern = doc! { "code": 64, "errmsg": "waiting for replication timed out" };
+        let unsettled = Updated::default().add(reply(doc! { "n": 1, "writeConcernError": concern }), 0);
+        assert!(unsettled.unwrap_err().is_passing());
     }
 }

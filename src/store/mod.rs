@@ -12,6 +12,7 @@ pub mod notifications;
 pub mod operations;
 pub mod orders;
 pub mod outbox;
+mod product_position;
 pub mod products;
 pub mod recommendations;
 pub mod sqlite;

@@ -45,7 +45,10 @@ macro_rules! conformance {
 
 /// The ports that have a MongoDB adapter.
 macro_rules! over_mongo {
+    (campaigns: $($case:ident),+) => { mongo_cases!(campaigns: $($case),+); };
     (markers: $($case:ident),+) => { mongo_cases!(markers: $($case),+); };
+    (orders: $($case:ident),+) => { mongo_cases!(orders: $($case),+); };
+    (products: $($case:ident),+) => { mongo_cases!(products: $($case),+); };
     (operations: $($case:ident),+) => { mongo_cases!(operations: $($case),+); };
     (users: $($case:ident),+) => { mongo_cases!(users: $($case),+); };
     ($open:ident: $($case:ident),+) => {};
@@ -112,8 +115,13 @@ pub mod mongo {
     use std::sync::Arc;
 
     use mongodb::Client;
-    use souk::store::mongo::{Connections, MongoOperationsStore, MongoSettings, MongoUserStore};
+    use souk::store::campaigns::CampaignStore;
+    use souk::store::mongo::{
+        Connections, MongoOperationsStore, MongoOrderStore, MongoProductStore, MongoSettings, MongoUserStore,
+    };
     use souk::store::operations::{MarkerStore, OperationsStore};
+    use souk::store::orders::OrderStore;
+    use souk::store::products::ProductStore;
     use souk::store::users::UserStore;
     use uuid::Uuid;
 
@@ -176,6 +184,9 @@ pub mod mongo {
             }
         };
     }
+    opens!(campaigns, dyn CampaignStore, MongoProductStore);
+    opens!(orders, dyn OrderStore, MongoOrderStore);
+    opens!(products, dyn ProductStore, MongoProductStore);
     opens!(markers, dyn MarkerStore, MongoOperationsStore);
     opens!(operations, dyn OperationsStore, MongoOperationsStore);
     opens!(users, dyn UserStore, MongoUserStore);

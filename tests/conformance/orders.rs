@@ -377,10 +377,11 @@ async fn changes_under_concurrent_writes_are_complete(orders: Orders) {
             let port = orders.port.clone();
             tokio::spawn(async move {
                 for n in 0..25 {
-                    let placed = order(customer, &format!("{writer}/{n}"));
-                    let id = placed.0.id;
-                    port.insert_orders(vec![placed]).await.unwrap();
-                    port.advance_order(to(id, OrderStatus::Cancelled), at(2)).await.unwrap();
+                    let (id, number) = (id(), format!("N-{writer}-{n}"));
+                    let placed = numbered_order(customer, &number, id, number.clone(), at(1));
+                    assert_eq!(port.insert_orders(vec![placed]).await.unwrap(), [InsertOrder::Inserted]);
+                    let advanced = port.advance_order(to(id, OrderStatus::Cancelled), at(2)).await.unwrap();
+                    assert!(matches!(advanced, AdvanceOrder::Advanced(_)), "{advanced:?}");
                 }
             })
         })

@@ -32,6 +32,9 @@ pub enum Failure {
     /// The index whose key is taken.
     #[error("a key of the unique index {0} is taken")]
     Duplicate(String),
+    /// Another transaction was faster with a key of a unique index: run again, this one finds what it wrote.
+    #[error("another transaction was faster")]
+    Conflict,
     #[error("{0}")]
     Broken(String),
     /// Written, but not known to be on most of the replica set.
@@ -96,7 +99,7 @@ impl Failure {
                     || is_unreachable(error)
                     || first_error(error).is_some_and(|(code, _)| PASSING_CODES.contains(&code))
             }
-            Self::Unsettled(_) | Self::TimedOut(_) | Self::Closed => true,
+            Self::Conflict | Self::Unsettled(_) | Self::TimedOut(_) | Self::Closed => true,
             _ => false,
         }
     }
@@ -104,8 +107,16 @@ impl Failure {
     /// Whether the whole transaction is to be run again, at once. Not after a search for a primary in vain: that has
     /// taken its time already.
     pub(super) fn is_transient(&self) -> bool {
-        matches!(self, Self::Mongo(error)
-            if error.contains_label(TRANSIENT_TRANSACTION_ERROR) && !is_without_server(error))
+        match self {
+            Self::Mongo(error) => error.contains_label(TRANSIENT_TRANSACTION_ERROR) && !is_without_server(error),
+            Self::Conflict => true,
+            _ => false,
+        }
+    }
+
+    /// In a transaction that has found the key of this index free: whoever has taken it since was faster.
+    pub(super) fn or_conflict(self, index: &str) -> Self {
+        if self.duplicate_index() == Some(index) { Self::Conflict } else { self }
     }
 
     /// Whether a commit may or may not have happened and can be asked for again.

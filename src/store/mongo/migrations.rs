@@ -116,6 +116,11 @@ pub(super) fn unique_index(name: &str, keys: Document) -> IndexModel {
     with_options(keys, IndexOptions::builder().name(name.to_owned()).unique(true).build())
 }
 
+/// Of the documents that have the field only.
+pub(super) fn sparse_unique_index(name: &str, keys: Document) -> IndexModel {
+    with_options(keys, IndexOptions::builder().name(name.to_owned()).unique(true).sparse(true).build())
+}
+
 /// Of the documents that the filter matches only.
 pub(super) fn partial_index(name: &str, keys: Document, filter: Document) -> IndexModel {
     with_options(keys, IndexOptions::builder().name(name.to_owned()).partial_filter_expression(filter).build())

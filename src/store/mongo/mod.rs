@@ -22,14 +22,25 @@
 
 mod accounts;
 mod announcer;
+mod campaigns;
+mod catalogue;
 mod connections;
 mod consumption;
 mod database;
 mod failure;
+mod inventory;
 mod mail_requests;
 mod migrations;
+mod money;
 mod operations;
+mod order_changes;
+mod order_documents;
+mod order_insertion;
+mod order_outbox;
+mod orders;
 mod outbox;
+mod product_documents;
+mod products;
 mod secrets;
 mod sessions;
 mod stores;
@@ -44,6 +55,8 @@ use std::fmt;
 pub use connections::Connections;
 pub use migrations::{Migrated, OpenError};
 pub use operations::MongoOperationsStore;
+pub use orders::MongoOrderStore;
+pub use products::MongoProductStore;
 pub use stores::{MongoStores, migrate};
 pub use users::MongoUserStore;
 
@@ -77,9 +90,9 @@ impl MongoSettings {
     }
 }
 
-/// What every store has besides its own port: it opens and consumes events.
+/// What every store has besides its own port: it opens and consumes events. Further fields are named with their values.
 macro_rules! store_over_database {
-    ($store:ident, $domain:ident, $migrations:expr) => {
+    ($store:ident, $domain:ident, $migrations:expr $(, $field:ident: $value:expr)*) => {
         impl $store {
             /// Connects to the domain's database and brings it to the newest version.
             pub async fn open(
@@ -89,7 +102,7 @@ macro_rules! store_over_database {
                 let domain = crate::config::Domain::$domain;
                 let (database, migrated) =
                     super::database::MongoDatabase::open(connections, settings, domain, $migrations).await?;
-                Ok((Self { database }, migrated))
+                Ok((Self { database, $($field: $value),* }, migrated))
             }
 
             /// As [`Self::open`], on connections of its own; a server that is away is waited for.

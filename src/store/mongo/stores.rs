@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Connections, Migrated, MongoOperationsStore, MongoSettings, MongoUserStore, OpenError};
+use super::{
+    Connections, Migrated, MongoOperationsStore, MongoOrderStore, MongoProductStore, MongoSettings, MongoUserStore,
+    OpenError,
+};
 
 /// Between two attempts to reach a server that is away; each has searched for it before.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -11,6 +14,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The stores of all domains, over the same connections.
 pub struct MongoStores {
     pub users: Arc<MongoUserStore>,
+    pub products: Arc<MongoProductStore>,
+    pub orders: Arc<MongoOrderStore>,
     pub operations: Arc<MongoOperationsStore>,
     /// What opening did to each database.
     pub migrated: Vec<Migrated>,
@@ -27,11 +32,15 @@ impl MongoStores {
 
     async fn open_on(connections: &Arc<Connections>, settings: &MongoSettings) -> Result<Self, OpenError> {
         let (users, users_migrated) = MongoUserStore::open(connections, settings).await?;
+        let (products, products_migrated) = MongoProductStore::open(connections, settings).await?;
+        let (orders, orders_migrated) = MongoOrderStore::open(connections, settings).await?;
         let (operations, operations_migrated) = MongoOperationsStore::open(connections, settings).await?;
         Ok(Self {
             users: Arc::new(users),
+            products: Arc::new(products),
+            orders: Arc::new(orders),
             operations: Arc::new(operations),
-            migrated: vec![users_migrated, operations_migrated],
+            migrated: vec![users_migrated, products_migrated, orders_migrated, operations_migrated],
             connections: Arc::clone(connections),
         })
     }

@@ -1,0 +1,279 @@
+//! The stream of a customer's order changes. Its cursor is the newest stamp that was sent (w) and, of each order that was
+//! sent in the 60 s before it, the last entry: a read takes what changed since w - 60 s and leaves out what is in there.
+//!
+//! Exact while a commit's delay and the clocks' skew together stay under that window: a change that becomes visible late
+//! is still found, and nothing comes twice. What is sent of an order is always its entries up to one, for they become
+//! visible in sequence and their stamps grow.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::TryStreamExt;
+use mongodb::Collection;
+use mongodb::bson::{Document, doc};
+use serde::Deserialize;
+
+use super::failure::Failure;
+use super::order_documents::ORDERS;
+use super::orders::MongoOrderStore;
+use crate::domain::ids::{OrderId, UserId};
+
+/// In the stamps' unit.
+const WINDOW_MICROS: i64 = 60_000_000;
+
+/// The first byte of a cursor.
+const FORMAT: u8 = 1;
+const ID_BYTES: usize = 16;
+
+/// A timeline entry as the stream sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Change {
+    pub stamp_micros: i64,
+    pub order: OrderId,
+    pub sequence: i32,
+}
+
+/// An entry that was sent, of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sent {
+    sequence: i32,
+    stamp_micros: i64,
+}
+
+/// Where a stream is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Position {
+    newest_micros: i64,
+    recent: BTreeMap<OrderId, Sent>,
+}
+
+/// A cursor as it was given: what it says is not yet held against the store.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Cursor {
+    newest_micros: i64,
+    recent: BTreeMap<OrderId, i32>,
+}
+
+impl Cursor {
+    /// `None`: this is no cursor of such a stream.
+    pub(super) fn decode(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let rest = bytes.strip_prefix(&[FORMAT])?;
+        let (newest, mut rest) = rest.split_first_chunk()?;
+        let mut recent = BTreeMap::new();
+        while !rest.is_empty() {
+            let (id, after_id) = rest.split_first_chunk::<ID_BYTES>()?;
+            let (sequence, after) = after_id.split_first_chunk()?;
+            recent.insert(OrderId::from_bytes(*id), i32::from_be_bytes(*sequence));
+            rest = after;
+        }
+        Some(Self { newest_micros: i64::from_be_bytes(*newest), recent })
+    }
+
+    /// From when on a read takes what changed.
+    pub(super) fn since_micros(&self) -> i64 {
+        self.newest_micros.saturating_sub(WINDOW_MICROS)
+    }
+
+    /// The position, with what was found of the customer since [`Self::since_micros`]. `None`: what it says was sent is
+    /// not there, so another store has made it.
+    fn resume(&self, found: &[Change]) -> Option<Position> {
+        let mut position = Position { newest_micros: self.newest_micros, recent: BTreeMap::new() };
+        for change in found {
+            if self.recent.get(&change.order) == Some(&change.sequence) {
+                let Change { stamp_micros, order, sequence } = *change;
+                position.recent.insert(order, Sent { sequence, stamp_micros });
+            }
+        }
+        let newest = position.recent.values().map(|sent| sent.stamp_micros).max().unwrap_or_default();
+        (position.recent.len() == self.recent.len() && newest == self.newest_micros).then_some(position)
+    }
+}
+
+impl Position {
+    pub(super) fn encode(&self) -> String {
+        let mut bytes = vec![FORMAT];
+        bytes.extend(self.newest_micros.to_be_bytes());
+        for (order, sent) in &self.recent {
+            bytes.extend(order.as_bytes());
+            bytes.extend(sent.sequence.to_be_bytes());
+        }
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// Notes an entry as sent and forgets those that the window has left behind.
+    pub(super) fn send(&mut self, change: &Change) {
+        let Change { stamp_micros, order, sequence } = *change;
+        self.recent.insert(order, Sent { sequence, stamp_micros });
+        if stamp_micros > self.newest_micros {
+            self.newest_micros = stamp_micros;
+            let since = stamp_micros.saturating_sub(WINDOW_MICROS);
+            self.recent.retain(|_, sent| sent.stamp_micros >= since);
+        }
+    }
+
+    fn has_sent(&self, change: &Change) -> bool {
+        self.recent.get(&change.order).is_some_and(|sent| change.sequence <= sent.sequence)
+    }
+}
+
+/// Up to `limit` entries that were not sent, oldest first, and the position before them. `None`: the cursor is another
+/// store's.
+fn unsent(cursor: &Cursor, found: Vec<Change>, limit: usize) -> Option<(Position, Vec<Change>)> {
+    let position = cursor.resume(&found)?;
+    let since = cursor.since_micros();
+    let mut unsent: Vec<Change> = found;
+    unsent.retain(|change| change.stamp_micros >= since && !position.has_sent(change));
+    unsent.sort_unstable_by_key(|change| (change.stamp_micros, change.order, change.sequence));
+    // An order that moves on in the index during the read may be met twice.
+    unsent.dedup();
+    unsent.truncate(limit);
+    Some((position, unsent))
+}
+
+#[derive(Deserialize)]
+struct ChangedOrder {
+    #[serde(rename = "_id")]
+    id: OrderId,
+    timeline: Vec<ChangedEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ChangedEntry {
+    sequence: i32,
+    stamp_micros: i64,
+}
+
+/// Every entry of the customer's orders that have changed since.
+async fn changed_since(
+    orders: &Collection<ChangedOrder>,
+    customer: UserId,
+    since_micros: i64,
+) -> Result<Vec<Change>, Failure> {
+    let changed = doc! { "customerId": customer.to_string(), "stampMicros": { "$gte": since_micros } };
+    let fields = doc! { "timeline.sequence": 1, "timeline.stampMicros": 1 };
+    let found: Vec<ChangedOrder> = orders.find(changed).projection(fields).await?.try_collect().await?;
+    let entries = found.into_iter().flat_map(|order| {
+        let change = move |ChangedEntry { sequence, stamp_micros }| Change { stamp_micros, order: order.id, sequence };
+        order.timeline.into_iter().map(change)
+    });
+    Ok(entries.collect())
+}
+
+impl MongoOrderStore {
+    /// The position of a stream that starts now: everything that can be seen was sent.
+    pub(super) async fn newest_position(&self, customer: UserId) -> Result<Position, crate::store::StoreError> {
+        let (stamped, orders) = (self.database.collection::<Document>(ORDERS), self.database.collection(ORDERS));
+        self.database
+            .read(async move {
+                let newest = stamped
+                    .find_one(doc! { "customerId": customer.to_string() })
+                    .sort(doc! { "stampMicros": -1 })
+                    .projection(doc! { "stampMicros": 1 })
+                    .await?;
+                let Some(newest) = newest else { return Ok(Position::default()) };
+                let newest = newest.get_i64("stampMicros").unwrap_or_default();
+                let since = newest.saturating_sub(WINDOW_MICROS);
+                let mut found = changed_since(&orders, customer, since).await?;
+                found.sort_unstable_by_key(|change| (change.stamp_micros, change.sequence));
+                let mut position = Position::default();
+                found.iter().for_each(|change| position.send(change));
+                Ok(position)
+            })
+            .await
+    }
+
+    /// What a stream is to send next, and where it is before that. `None`: another store's cursor.
+    pub(super) async fn unsent_changes(
+        &self,
+        customer: UserId,
+        cursor: Cursor,
+        limit: u32,
+    ) -> Result<Option<(Position, Vec<Change>)>, crate::store::StoreError> {
+        let orders = self.database.collection(ORDERS);
+        self.database
+            .read(async move {
+                let found = changed_since(&orders, customer, cursor.since_micros()).await?;
+                Ok(unsent(&cursor, found, limit as usize))
+            })
+            .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::TypedId;
+    use uuid::Uuid;
+
+    const SECOND: i64 = 1_000_000;
+
+    fn change(order: u128, sequence: i32, seconds: i64) -> Change {
+        Change { stamp_micros: seconds * SECOND, order: OrderId::from_uuid(Uuid::from_u128(order)), sequence }
+    }
+
+    /// What a stream sends that reads these, and its cursor then.
+    fn read(cursor: &str, found: &[Change]) -> (Vec<Change>, String) {
+        let cursor = Cursor::decode(cursor).unwrap();
+        let (mut position, unsent) = unsent(&cursor, found.to_vec(), 100).unwrap();
+        unsent.iter().for_each(|change| position.send(change));
+        (unsent, position.encode())
+    }
+
+    fn start() -> String {
+        Position::default().encode()
+    }
+
+    #[test]
+    fn a_stream_sends_each_change_once_and_in_order() {
+        let (placed, other, confirmed) = (change(1, 1, 100), change(2, 1, 101), change(1, 2, 102));
+        let (sent, cursor) = read(&start(), &[other, placed]);
+        assert_eq!(sent, [placed, other]);
+        let (sent, cursor) = read(&cursor, &[placed, confirmed, other]);
+        assert_eq!(sent, [confirmed]);
+        assert_eq!(read(&cursor, &[placed, confirmed, other]), (vec![], cursor));
+    }
+
+    #[test]
+    fn a_change_that_becomes_visible_late_is_sent_within_the_window() {
+        let (early, late) = (change(1, 1, 100), change(2, 1, 159));
+        let (_, cursor) = read(&start(), &[late]);
+        let (sent, cursor) = read(&cursor, &[early, late]);
+        assert_eq!(sent, [early]);
+        assert_eq!(read(&cursor, &[early, late]).0, []);
+    }
+
+    #[test]
+    fn a_cursor_remembers_the_window_only() {
+        let (old, new) = (change(1, 1, 100), change(2, 1, 161));
+        let (_, cursor) = read(&start(), &[old, new]);
+        let remembered = Cursor::decode(&cursor).unwrap().recent;
+        assert_eq!(remembered.into_keys().collect::<Vec<_>>(), [new.order]);
+        // The old order has changed again: what the window has left behind does not come with it.
+        let shipped = change(1, 2, 200);
+        assert_eq!(read(&cursor, &[new, old, shipped]).0, [shipped]);
+    }
+
+    #[test]
+    fn a_limit_cuts_the_newest_off() {
+        let changes: Vec<_> = (0..5).map(|n| change(n, 1, n as i64)).collect();
+        let cursor = Cursor::decode(&start()).unwrap();
+        let (position, sent) = unsent(&cursor, changes.clone(), 2).unwrap();
+        assert_eq!((position, sent), (Position::default(), changes[..2].to_vec()));
+    }
+
+    #[test]
+    fn a_cursor_whose_changes_are_not_there_is_anothers() {
+        let sent = [change(1, 1, 100), change(2, 1, 101)];
+        let (_, cursor) = read(&start(), &sent);
+        let cursor = Cursor::decode(&cursor).unwrap();
+        for found in [&[][..], &sent[..1], &sent[1..], &[change(1, 1, 100), change(2, 1, 99)]] {
+            assert_eq!(unsent(&cursor, found.to_vec(), 9), None, "{found:?}");
+        }
+        for text in ["", "no cursor", "Mw", "AQ", &start()[1..]] {
+            assert_eq!(Cursor::decode(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The outbox of the orders: what is still to be published of an order is noted in its own document, and a sweep makes the
+//! event anew. What has no order, a dead letter, waits in `pending_events` like elsewhere.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use mongodb::bson::doc;
+use tokio::sync::{mpsc, watch};
+
+use super::failure::{Failure, broken};
+use super::order_documents::{ORDERS, OrderDocument, forget};
+use super::orders::MongoOrderStore;
+use super::values::date;
+use crate::domain::events::PendingEvent;
+use crate::domain::ids::OrderId;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::outbox::{Outbox, PendingEventId};
+
+#[async_trait]
+impl Outbox for MongoOrderStore {
+    fn domain(&self) -> &'static str {
+        self.database.domain()
+    }
+
+    fn committed(&self) -> mpsc::Receiver<Vec<PendingEvent>> {
+        self.database.committed()
+    }
+
+    fn foreign_writes(&self) -> watch::Receiver<u64> {
+        self.database.sweeps()
+    }
+
+    async fn pending(&self, before: Timestamp, limit: u32) -> Result<Vec<PendingEvent>, StoreError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let orders = self.database.collection::<OrderDocument>(ORDERS);
+        let mut events = self
+            .database
+            .read(async move {
+                // By the index, so those that have waited longest.
+                let waiting = orders.find(doc! { "pending.at": { "$lt": date(before) } }).limit(i64::from(limit)).await?;
+                let mut orders: Vec<OrderDocument> = waiting.try_collect().await?;
+                orders.sort_unstable_by_key(|order| order.id);
+                let mut events = Vec::new();
+                for order in orders {
+                    events.append(&mut unpublished(order, before)?);
+                }
+                events.truncate(limit as usize);
+                Ok(events)
+            })
+            .await?;
+        let rest = limit.saturating_sub(events.len() as u32);
+        if rest > 0 {
+            events.extend(self.database.pending(before, rest).await?);
+        }
+        Ok(events)
+    }
+
+    async fn clear(&self, published: Vec<PendingEventId>) -> Result<(), StoreError> {
+        let mut of_orders: BTreeMap<OrderId, Vec<i64>> = BTreeMap::new();
+        let mut others = Vec::new();
+        for (aggregate, sequence) in published {
+            match aggregate.parse() {
+                Ok(id) => of_orders.entry(id).or_default().push(sequence),
+                Err(_) => others.push((aggregate, sequence)),
+            }
+        }
+        if !of_orders.is_empty() {
+            let forgotten = of_orders.into_iter().map(|(id, sequences)| forget(id, sequences)).collect();
+            self.database.update(ORDERS, forgotten).await?;
+        }
+        self.database.clear(others).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.database.check().await
+    }
+}
+
+/// The order's pending events in sequence, up to the first that is too young.
+fn unpublished(document: OrderDocument, before: Timestamp) -> Result<Vec<PendingEvent>, Failure> {
+    let mut entries = document.pending.clone();
+    entries.sort_unstable_by_key(|entry| entry.sequence);
+    let order = document.order()?;
+    entries
+        .into_iter()
+        .take_while(|entry| entry.at < before)
+        .map(|entry| {
+            let missing = || broken(format!("no order has the event {}-{}", order.id, entry.sequence));
+            let mut event = order.event(entry.sequence).ok_or_else(missing)?;
+            event.headers = entry.headers;
+            Ok(event)
+        })
+        .collect()
+}

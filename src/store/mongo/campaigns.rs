@@ -48,10 +48,7 @@ pub(super) fn collections() -> Vec<Change> {
         ),
         indexes(
             CAMPAIGNS,
-            [
-                unique_index(BY_KEY, doc! { "key": 1 }),
-                index("campaigns_by_end", doc! { "finishedAt": 1, "_id": 1 }),
-            ],
+            [unique_index(BY_KEY, doc! { "key": 1 }), index("campaigns_by_end", doc! { "finishedAt": 1, "_id": 1 })],
         ),
         collection(SCHEDULES, &[("_id", &["string"]), ("settledUntil", &["date"])]),
     ]
@@ -118,8 +115,9 @@ impl TryFrom<CampaignDocument> for Campaign {
     type Error = Failure;
 
     fn try_from(document: CampaignDocument) -> Result<Self, Failure> {
-        let CampaignDocument { id, key, subject, message, launched_at, cursor, chunks, audience_size, finished_at, .. } =
-            document;
+        let CampaignDocument {
+            id, key, subject, message, launched_at, cursor, chunks, audience_size, finished_at, ..
+        } = document;
         let audience = match (document.audience, document.category) {
             (AudienceKind::Everybody, _) => Audience::Everybody,
             (AudienceKind::BuyersOf, Some(category)) => Audience::BuyersOf(category),
@@ -177,8 +175,7 @@ impl CampaignStore for MongoProductStore {
 
     async fn unfinished_campaign(&self) -> Result<Option<Campaign>, StoreError> {
         let campaigns = self.database.collection::<CampaignDocument>(CAMPAIGNS);
-        let oldest =
-            async move { Ok(campaigns.find_one(doc! { "finishedAt": null }).sort(doc! { "_id": 1 }).await?) };
+        let oldest = async move { Ok(campaigns.find_one(doc! { "finishedAt": null }).sort(doc! { "_id": 1 }).await?) };
         Ok(self.database.read(oldest).await?.map(Campaign::try_from).transpose()?)
     }
 

@@ -93,7 +93,14 @@ fn conditions(filter: &ProductFilter) -> Document {
         conditions.insert("category", doc! { "$in": categories });
     }
     if let Some(in_stock) = filter.in_stock {
-        conditions.insert("available", if in_stock { doc! { "$gt": 0 } } else { doc! { "$eq": 0 } });
+        conditions.insert(
+            "available",
+            if in_stock {
+                doc! { "$gt": 0 }
+            } else {
+                doc! { "$eq": 0 }
+            },
+        );
     }
     let mut price = Document::new();
     for (bound, compare) in [(filter.min_price, "$gte"), (filter.max_price, "$lte")] {
@@ -131,8 +138,7 @@ fn score(words: &[(String, i64)]) -> Document {
         let found = doc! { "$filter": { "input": "$words", "as": "indexed", "cond": begins } };
         doc! { "$max": { "$map": { "input": found, "as": "indexed", "in": counts } } }
     };
-    let parts: Vec<Document> =
-        words.iter().map(|(word, times)| doc! { "$multiply": [*times, best(word)] }).collect();
+    let parts: Vec<Document> = words.iter().map(|(word, times)| doc! { "$multiply": [*times, best(word)] }).collect();
     doc! { "$toLong": { "$add": parts } }
 }
 

@@ -55,7 +55,8 @@ impl DecisionDocument {
         let (mut lines, mut shortages, mut unavailable) = (Vec::new(), Vec::new(), Vec::new());
         let decision = match decision {
             Decision::Reserved { lines: wanted } => {
-                let of_line = |line: &WantedLine| WantedDocument { product_id: line.product_id, quantity: line.quantity };
+                let of_line =
+                    |line: &WantedLine| WantedDocument { product_id: line.product_id, quantity: line.quantity };
                 lines = wanted.iter().map(of_line).collect();
                 DecisionKind::Reserved
             }

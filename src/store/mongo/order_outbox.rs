@@ -41,7 +41,8 @@ impl Outbox for MongoOrderStore {
             .database
             .read(async move {
                 // By the index, so those that have waited longest.
-                let waiting = orders.find(doc! { "pending.at": { "$lt": date(before) } }).limit(i64::from(limit)).await?;
+                let waiting =
+                    orders.find(doc! { "pending.at": { "$lt": date(before) } }).limit(i64::from(limit)).await?;
                 let mut orders: Vec<OrderDocument> = waiting.try_collect().await?;
                 orders.sort_unstable_by_key(|order| order.id);
                 let mut events = Vec::new();

@@ -140,7 +140,9 @@ impl OrderStore for MongoOrderStore {
         at: Timestamp,
     ) -> Result<Consumed<()>, StoreError> {
         let input = (verdicts, at, Arc::clone(&self.stamps));
-        self.database.consume_with(consumption, input, |tx, (verdicts, at, stamps)| judge(tx, verdicts, *at, stamps)).await
+        self.database
+            .consume_with(consumption, input, |tx, (verdicts, at, stamps)| judge(tx, verdicts, *at, stamps))
+            .await
     }
 
     async fn latest_change(&self, customer: UserId) -> Result<String, StoreError> {

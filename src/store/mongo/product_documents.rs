@@ -3,7 +3,9 @@
 use mongodb::bson::{Document, doc};
 use serde::{Deserialize, Serialize};
 
-use super::migrations::{Change, Migration, collection, index, indexes, partial_index, sparse_unique_index, unique_index};
+use super::migrations::{
+    Change, Migration, collection, index, indexes, partial_index, sparse_unique_index, unique_index,
+};
 use super::money::MoneyDocument;
 use super::{campaigns, consumption, outbox, values};
 use crate::domain::ids::ProductId;

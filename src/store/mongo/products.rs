@@ -12,8 +12,8 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::failure::{Failure, broken};
 use super::inventory;
 use super::product_documents::{
-    ADJUSTMENTS, AdjustmentDocument, BY_ADJUSTMENT_KEY, BY_SKU, DECISIONS, MIGRATIONS, PRODUCTS, ProductDocument, unmoved,
-    without_words,
+    ADJUSTMENTS, AdjustmentDocument, BY_ADJUSTMENT_KEY, BY_SKU, DECISIONS, MIGRATIONS, PRODUCTS, ProductDocument,
+    unmoved, without_words,
 };
 use super::transaction::Tx;
 use crate::domain::events::PendingEvent;
@@ -107,7 +107,9 @@ impl ProductStore for MongoProductStore {
     ) -> Result<Consumed<()>, StoreError> {
         let _turn = self.turn().await;
         self.database
-            .consume_with(consumption, (requests, at), |tx, (requests, at)| inventory::decide(tx, requests, *at).boxed())
+            .consume_with(consumption, (requests, at), |tx, (requests, at)| {
+                inventory::decide(tx, requests, *at).boxed()
+            })
             .await
     }
 
@@ -127,7 +129,8 @@ impl MongoProductStore {
 
 async fn by_id(tx: &mut Tx, id: ProductId) -> Result<Option<Product>, Failure> {
     let products = tx.collection::<ProductDocument>(PRODUCTS);
-    let found = products.find_one(doc! { "_id": id.to_string() }).projection(without_words()).session(tx.session()).await?;
+    let found =
+        products.find_one(doc! { "_id": id.to_string() }).projection(without_words()).session(tx.session()).await?;
     Ok(found.map(Product::from))
 }
 

@@ -145,6 +145,11 @@ section! {
     EventsConfig {
         kind: EventsKind = EventsKind::Embedded,
         brokers: Vec<String> = Vec::new(),
+        tls: bool = false,
+        tls_ca_file: PathBuf = PathBuf::new(),
+        sasl: SaslMechanism = SaslMechanism::None,
+        user: String = String::new(),
+        password: Secret = Secret::default(),
         prefix: String = String::new(),
         partitions: u32 = 8,
         retention_days: u32 = 30,
@@ -302,6 +307,16 @@ macro_rules! choice {
 choice! { Environment { Development, Production, } }
 choice! { StoreKind { Sqlite, Mongodb, } }
 choice! { EventsKind { Embedded, Kafka, } }
+choice! {
+    SaslMechanism {
+        None,
+        Plain,
+        #[serde(rename = "scram-sha-256")]
+        ScramSha256,
+        #[serde(rename = "scram-sha-512")]
+        ScramSha512,
+    }
+}
 choice! { CacheKind { Memory, Redis, } }
 choice! { MailKind { Directory, Smtp, } }
 choice! {

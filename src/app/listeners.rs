@@ -107,7 +107,7 @@ fn log_probe(log: &Arc<dyn EventLog>) -> Probe {
         required: false,
         check: Arc::new(move || -> BoxFuture<'static, bool> {
             let log = Arc::clone(&log);
-            Box::pin(async move { log.progress().await.is_ok() })
+            Box::pin(async move { log.check().await.is_ok() })
         }),
     }
 }

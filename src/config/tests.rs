@@ -168,6 +168,7 @@ const WRONG_VARIABLES: &[(&str, &str, &[&str])] = &[
     ("SOUK__STORE__KIND", "mongodb", &["store.uri (default)", "it is empty"]),
     ("SOUK__STORE__PREFIX", "a/b", &["`a/b` cannot begin a name"]),
     ("SOUK__EVENTS__KIND", "kafka", &["events.brokers"]),
+    ("SOUK__EVENTS__SASL", "gssapi", &["`gssapi`", "scram-sha-256"]),
     ("SOUK__EVENTS__PARTITIONS", "0", &["not in 1 to 1000"]),
     ("SOUK__EVENTS__RETRY_MAX_MS", "1", &["less than events.retry_base_ms = 100"]),
     ("SOUK__CACHE__KIND", "redis", &["cache.uri", "redis://"]),
@@ -192,6 +193,35 @@ fn a_wrong_variable_is_named_with_what_would_be_right() {
         for word in *words {
             assert!(error.contains(word), "{name}={value} does not say `{word}`: {error}");
         }
+    }
+}
+
+#[test]
+fn signing_in_to_kafka_takes_a_mechanism_a_user_and_a_password() {
+    let kafka = [("SOUK__EVENTS__KIND", "kafka"), ("SOUK__EVENTS__BROKERS", "b:9092")];
+    let load = |more: &[(&str, &str)]| from_env(&[&kafka, more].concat());
+    let (user, password) = (("SOUK__EVENTS__USER", "souk"), ("SOUK__EVENTS__PASSWORD", "hidden"));
+    load(&[]).unwrap();
+    let config = load(&[("SOUK__EVENTS__SASL", "plain"), user, password]).unwrap();
+    assert_eq!((config.events.sasl, config.events.password.expose()), (SaslMechanism::Plain, "hidden"));
+    for (more, word) in [
+        (vec![user, password], "events.sasl"),
+        (vec![("SOUK__EVENTS__SASL", "plain"), user], "events.user and events.password"),
+        (vec![("SOUK__EVENTS__TLS_CA_FILE", "ca.pem")], "events.tls is false"),
+    ] {
+        let error = load(&more).expect_err(word).to_string();
+        assert!(error.contains(word) && !error.contains("hidden"), "{error}");
+    }
+}
+
+#[cfg(not(feature = "kafka-tls"))]
+#[test]
+fn a_build_without_tls_for_kafka_says_so() {
+    let kafka = [("SOUK__EVENTS__KIND", "kafka"), ("SOUK__EVENTS__BROKERS", "b:9093")];
+    let scram = [("SOUK__EVENTS__SASL", "scram-sha-512"), ("SOUK__EVENTS__USER", "u"), ("SOUK__EVENTS__PASSWORD", "p")];
+    for more in [&[("SOUK__EVENTS__TLS", "true")][..], &scram] {
+        let error = from_env(&[&kafka, more].concat()).unwrap_err().to_string();
+        assert!(error.contains("--features kafka-tls"), "{error}");
     }
 }
 

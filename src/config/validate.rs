@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::load::explanation;
 use super::{
-    CacheKind, Config, ConfigError, Domain, Endpoint, EventsKind, MailKind, MailSender, Place, Problem, SecretUri,
-    StoreKind, Uri,
+    CacheKind, Config, ConfigError, Domain, Endpoint, EventsKind, MailKind, MailSender, Place, Problem, SaslMechanism,
+    SecretUri, StoreKind, Uri,
 };
 
 const DAY_MS: u64 = 86_400_000;
@@ -193,16 +194,7 @@ impl Config {
             }
         }
         if self.events.kind == EventsKind::Kafka {
-            if self.events.brokers.is_empty() {
-                check.wrong("events.brokers", "it is empty, but events.kind = \"kafka\" needs it");
-            }
-            for broker in &self.events.brokers {
-                match Endpoint::parse(broker) {
-                    Ok(Endpoint { port: Some(_), .. }) => {}
-                    Ok(_) => check.wrong("events.brokers", format!("`{broker}` has no port")),
-                    Err(what) => check.wrong("events.brokers", format!("`{broker}`: {what}")),
-                }
-            }
+            self.check_kafka(check);
         }
         if self.cache.kind == CacheKind::Redis {
             check.one_host("cache.uri", &self.cache.uri, "cache.kind = \"redis\"", &["redis", "rediss"]);
@@ -211,6 +203,39 @@ impl Config {
             let uri = check.one_host("mail.uri", &self.mail.uri, "mail.kind = \"smtp\"", &["smtp"]);
             if let Some(uri) = uri {
                 self.check_smtp(check, &uri);
+            }
+        }
+    }
+
+    fn check_kafka(&self, check: &mut Check) {
+        let events = &self.events;
+        if events.brokers.is_empty() {
+            check.wrong("events.brokers", "it is empty, but events.kind = \"kafka\" needs it");
+        }
+        for broker in &events.brokers {
+            match Endpoint::parse(broker) {
+                Ok(Endpoint { port: Some(_), .. }) => {}
+                Ok(_) => check.wrong("events.brokers", format!("`{broker}` has no port")),
+                Err(what) => check.wrong("events.brokers", format!("`{broker}`: {what}")),
+            }
+        }
+        if events.sasl == SaslMechanism::None {
+            if !events.user.is_empty() || !events.password.is_empty() {
+                check.wrong("events.sasl", "it is none, but events.user or events.password is set");
+            }
+        } else if events.user.is_empty() || events.password.is_empty() {
+            check.wrong("events.sasl", "it needs events.user and events.password");
+        }
+        if !events.tls && events.tls_ca_file != Path::new("") {
+            check.wrong("events.tls_ca_file", "it is set, but events.tls is false");
+        }
+        if !cfg!(feature = "kafka-tls") {
+            let scram = matches!(events.sasl, SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512);
+            for (key, wanted) in [("events.tls", events.tls), ("events.sasl", scram)] {
+                if wanted {
+                    let remedy = "use a build with it: cargo build --release --features kafka-tls";
+                    check.push(key, "this build is without the feature kafka-tls", remedy);
+                }
             }
         }
     }

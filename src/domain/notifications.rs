@@ -80,7 +80,7 @@ impl NotificationPriority {
 impl NotificationStatus {
     pub const ALL: [Self; 4] = [Self::Queued, Self::Sent, Self::Skipped, Self::Dead];
 
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "QUEUED",
             Self::Sent => "SENT",

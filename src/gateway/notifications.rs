@@ -345,7 +345,7 @@ impl NotificationSubscription {
         let position = {
             let shop = &shop;
             read_again_and_again(Some(FIRST_READ_ATTEMPTS), || async move {
-                answered(shop.notifications.ask(LatestReceived, shop.ask_deadline).await)
+                answered(shop.notifications.ask(LatestReceived { user_id }, shop.ask_deadline).await)
             })
             .await
         };

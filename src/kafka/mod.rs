@@ -16,6 +16,7 @@ use crate::domain::events::{PendingEvent, Topic};
 use crate::store::consumption::StoredRecord;
 
 pub mod backoff;
+pub mod broker;
 pub mod campaigns;
 pub mod consumer;
 pub mod dead_letters;
@@ -161,8 +162,13 @@ pub trait EventLog: Send + Sync {
     /// Follows every record that is appended from now on, without a group.
     async fn tail(&self, topics: &[Topic]) -> Result<Box<dyn Tail>, LogError>;
 
-    /// The progress of every group that the log knows, for lag.
+    /// The progress of the groups that the log knows, for lag: at least of those that have a reader here.
     async fn progress(&self) -> Result<Vec<(String, Vec<Progress>)>, LogError>;
+
+    /// Whether the log answers.
+    async fn check(&self) -> Result<(), LogError> {
+        self.progress().await.map(drop)
+    }
 }
 
 /// A reader of one group. Reading is pulled: an adapter whose buffer is full stops fetching by itself.

@@ -144,8 +144,8 @@ pub trait NotificationStore: Send + Sync {
 
     async fn mark_read(&self, user: UserId, which: MarkRead, at: Timestamp) -> Result<Marked, StoreError>;
 
-    /// The position after which a stream that starts now begins.
-    async fn latest_received(&self) -> Result<String, StoreError>;
+    /// The position after which a user's stream that starts now begins.
+    async fn latest_received(&self, user: UserId) -> Result<String, StoreError>;
 
     /// Up to `limit` of a user's notifications after a position, oldest first, each with its own.
     async fn received_after(

@@ -80,8 +80,8 @@ pub trait RecommendationStore: Send + Sync {
     /// Keeps what a user thinks of a product, the last word; the user is due.
     async fn rate(&self, user: UserId, product: ProductId, liked: bool, at: Timestamp) -> Result<(), StoreError>;
 
-    /// What the user's recommendations are made from.
-    async fn evidence(&self, user: UserId, limits: Limits) -> Result<Evidence, StoreError>;
+    /// What each user's recommendations are made from, in this order: of many at once for little more than of one.
+    async fn evidence(&self, users: &[UserId], limits: Limits) -> Result<Vec<Evidence>, StoreError>;
 
     /// Up to `limit` users who are due, those who have waited longest first.
     async fn due_users(&self, limit: u32) -> Result<Vec<DueUser>, StoreError>;

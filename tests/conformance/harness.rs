@@ -49,7 +49,9 @@ macro_rules! over_mongo {
     (markers: $($case:ident),+) => { mongo_cases!(markers: $($case),+); };
     (orders: $($case:ident),+) => { mongo_cases!(orders: $($case),+); };
     (products: $($case:ident),+) => { mongo_cases!(products: $($case),+); };
+    (notifications: $($case:ident),+) => { mongo_cases!(notifications: $($case),+); };
     (operations: $($case:ident),+) => { mongo_cases!(operations: $($case),+); };
+    (recommendations: $($case:ident),+) => { mongo_cases!(recommendations: $($case),+); };
     (users: $($case:ident),+) => { mongo_cases!(users: $($case),+); };
     ($open:ident: $($case:ident),+) => {};
 }
@@ -114,14 +116,19 @@ pub mod mongo {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
+    use futures_util::TryStreamExt;
     use mongodb::Client;
+    use mongodb::bson::{Document, doc};
     use souk::store::campaigns::CampaignStore;
     use souk::store::mongo::{
-        Connections, MongoOperationsStore, MongoOrderStore, MongoProductStore, MongoSettings, MongoUserStore,
+        Connections, MongoNotificationStore, MongoOperationsStore, MongoOrderStore, MongoProductStore,
+        MongoRecommendationStore, MongoSettings, MongoUserStore,
     };
+    use souk::store::notifications::NotificationStore;
     use souk::store::operations::{MarkerStore, OperationsStore};
     use souk::store::orders::OrderStore;
     use souk::store::products::ProductStore;
+    use souk::store::recommendations::RecommendationStore;
     use souk::store::users::UserStore;
     use uuid::Uuid;
 
@@ -169,6 +176,19 @@ pub mod mongo {
         }
     }
 
+    /// The commands that the stores send to a database meanwhile, as the server's profiler tells them: writes one by one,
+    /// and a commit not at all.
+    pub async fn commands_of(databases: &Databases, domain: &str, calls: impl Future<Output = ()>) -> Vec<Document> {
+        let database = databases.client().await.database(&format!("{}{domain}", databases.settings.prefix));
+        database.run_command(doc! { "profile": 2 }).await.unwrap();
+        calls.await;
+        database.run_command(doc! { "profile": 0 }).await.unwrap();
+        let profile = database.collection::<Document>("system.profile");
+        let told = profile.find(doc! { "appName": "souk" }).await.unwrap().try_collect().await.unwrap();
+        profile.drop().await.unwrap();
+        told
+    }
+
     macro_rules! opens {
         ($name:ident, $port:ty, $store:ty) => {
             pub async fn $name() -> Under<$port> {
@@ -188,7 +208,9 @@ pub mod mongo {
     opens!(orders, dyn OrderStore, MongoOrderStore);
     opens!(products, dyn ProductStore, MongoProductStore);
     opens!(markers, dyn MarkerStore, MongoOperationsStore);
+    opens!(notifications, dyn NotificationStore, MongoNotificationStore);
     opens!(operations, dyn OperationsStore, MongoOperationsStore);
+    opens!(recommendations, dyn RecommendationStore, MongoRecommendationStore);
     opens!(users, dyn UserStore, MongoUserStore);
 }
 

@@ -14,6 +14,8 @@ mod consumption;
 mod inventory;
 mod markers;
 mod mongo;
+mod mongo_notifications;
+mod mongo_recommendations;
 mod notifications;
 mod operations;
 mod orders;

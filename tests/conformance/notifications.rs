@@ -404,7 +404,7 @@ async fn only_ones_own_notifications_are_marked_as_read(store: Notifications) {
 async fn what_is_received_after_a_position_comes_in_order(store: Notifications) {
     let ada = id();
     queue(&store, vec![account(ada)], at(NOON)).await;
-    let mut position = store.port.latest_received().await.unwrap();
+    let mut position = store.port.latest_received(ada).await.unwrap();
     let queued = queue(&store, vec![account(ada), account(id()), account(ada), account(ada)], at(NOON)).await;
     let mut received = Vec::new();
     loop {

@@ -51,7 +51,7 @@ async fn buy(store: &Recommendations, products: &[ProductId]) -> Purchase {
 }
 
 async fn evidence(store: &Recommendations, user: UserId) -> Evidence {
-    store.port.evidence(user, LIMITS).await.unwrap()
+    store.port.evidence(&[user], LIMITS).await.unwrap().remove(0)
 }
 
 /// What somebody who likes this product, and has bought nothing, would be recommended from.

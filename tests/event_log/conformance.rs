@@ -47,6 +47,13 @@ macro_rules! event_log_suite {
     ($($case:ident),+ $(,)?) => {
         mod embedded { $( #[tokio::test] async fn $case() { super::$case(super::embedded()).await } )+ }
         mod memory { $( #[tokio::test] async fn $case() { super::$case(super::Handle(super::MemoryLog::new(8))).await } )+ }
+        mod kafka {
+            $(
+                #[tokio::test]
+                #[ignore = "needs SOUK_TEST_KAFKA_BROKERS; scripts/test gives it"]
+                async fn $case() { super::$case(crate::broker::Broker::open().await).await }
+            )+
+        }
     };
 }
 
@@ -78,7 +85,7 @@ pub async fn within<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// A reader that has sought every partition to the log's own copy of its offset.
-async fn reader(log: &dyn EventLog, group: &str, topics: &[Topic]) -> Box<dyn GroupConsumer> {
+pub async fn reader(log: &dyn EventLog, group: &str, topics: &[Topic]) -> Box<dyn GroupConsumer> {
     let mut reader = log.consumer(group, topics).await.unwrap();
     let Delivery::Assigned(partitions) = within(reader.next(1)).await.unwrap() else { panic!("not assigned") };
     let progress = log.progress().await.unwrap();
@@ -90,7 +97,7 @@ async fn reader(log: &dyn EventLog, group: &str, topics: &[Topic]) -> Box<dyn Gr
     reader
 }
 
-async fn read(reader: &mut dyn GroupConsumer, count: usize) -> Vec<Arc<Record>> {
+pub async fn read(reader: &mut dyn GroupConsumer, count: usize) -> Vec<Arc<Record>> {
     let mut records = Vec::new();
     while records.len() < count {
         match within(reader.next(100)).await.unwrap() {
@@ -101,7 +108,7 @@ async fn read(reader: &mut dyn GroupConsumer, count: usize) -> Vec<Arc<Record>> 
     records
 }
 
-fn id(record: &Record) -> &str {
+pub fn id(record: &Record) -> &str {
     record.header(envelope::ID).unwrap()
 }
 

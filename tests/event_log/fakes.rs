@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use souk::domain::events::{PendingEvent, Topic};
 use souk::domain::time::Timestamp;
+use souk::kafka::EventLog;
 use souk::kafka::backoff::Backoff;
 use souk::kafka::consumer::{
     BatchHandler, BatchOutcome, ConsumedEvent, ConsumerGroup, ConsumerSettings, ConsumerStats, EventFailure,
@@ -148,7 +149,11 @@ impl Domain {
 
     /// A group of this domain over a log in memory.
     pub fn group(self: &Arc<Self>, log: &Arc<MemoryLog>, settings: ConsumerSettings) -> Arc<ConsumerGroup> {
-        let log = Arc::new(Handle(log.clone()));
+        self.group_on(Arc::new(Handle(log.clone())), settings)
+    }
+
+    /// A group of this domain.
+    pub fn group_on(self: &Arc<Self>, log: Arc<dyn EventLog>, settings: ConsumerSettings) -> Arc<ConsumerGroup> {
         Arc::new(ConsumerGroup::new("g", &[Topic::OrderEvents], log, self.clone(), self.clone(), settings))
     }
 }

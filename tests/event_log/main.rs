@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests end at the first surprise; measurements print")]
 
+mod broker;
 mod conformance;
 mod consumers;
 mod dead_letters;

@@ -57,10 +57,12 @@ pub struct MarkNotificationsRead {
     pub which: WhichRead,
 }
 
-/// The position after which a stream of what is received begins now.
+/// The position after which a stream of what a user receives begins now.
 #[derive(Message)]
 #[rtype(result = "Result<String, DomainError>")]
-pub struct LatestReceived;
+pub struct LatestReceived {
+    pub user_id: UserId,
+}
 
 /// A user's notifications after a position, oldest first, each with its own.
 #[derive(Message)]

@@ -200,8 +200,9 @@ impl Handler<MarkNotificationsRead> for NotificationActor {
 impl Handler<LatestReceived> for NotificationActor {
     type Result = ResponseFuture<Result<String, DomainError>>;
 
-    fn handle(&mut self, LatestReceived: LatestReceived, _: &mut Context<Self>) -> Self::Result {
-        self.beside(|tools| async move { Ok(tools.store.latest_received().await?) })
+    fn handle(&mut self, message: LatestReceived, _: &mut Context<Self>) -> Self::Result {
+        let LatestReceived { user_id } = message;
+        self.beside(|tools| async move { Ok(tools.store.latest_received(user_id).await?) })
     }
 }
 

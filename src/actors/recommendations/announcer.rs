@@ -10,6 +10,7 @@ use super::Shared;
 use crate::actors::clock::now;
 use crate::actors::errors::DomainError;
 use crate::domain::events::RecommendedItem;
+use crate::domain::ids::UserId;
 use crate::domain::recommendations::MAX_ANNOUNCED;
 use crate::store::recommendations::Announcement;
 
@@ -52,8 +53,11 @@ async fn round(shared: &Shared) -> Result<bool, DomainError> {
     }
     let more = due.len() == ROUND as usize;
     let mut announcements = Vec::with_capacity(due.len());
-    for due in due {
-        let best = shared.recommend(due.user_id, MAX_ANNOUNCED, true).await?;
+    let users: Vec<UserId> = due.iter().map(|due| due.user_id).collect();
+    let (read, evidence) = shared.evidence(&users).await?;
+    for (due, evidence) in due.into_iter().zip(evidence) {
+        let ranking = shared.ranked(due.user_id, read, evidence);
+        let best = shared.recommend(&ranking, MAX_ANNOUNCED).await?;
         let scores = best.iter().map(|recommendation| recommendation.score).collect();
         let items = best.into_iter().map(|recommendation| RecommendedItem {
             product_id: recommendation.product.id,

@@ -17,7 +17,7 @@ use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture, Supervised, W
 use serde_json::json;
 use tokio::sync::{Notify, watch};
 
-use self::copies::{Ranking, RankingCopies};
+use self::copies::{Ranking, RankingCopies, Reading};
 use self::messages::{
     ApplyHistory, BuyersOf, ExportHistory, FavouriteCategories, GetRecommendations, Rate, Recommendation,
 };
@@ -29,7 +29,7 @@ use crate::actors::products::messages::{GetProducts, ListProducts};
 use crate::domain::ids::{ProductId, UserId};
 use crate::domain::page::{MAX_PAGE_SIZE, PageRequest};
 use crate::domain::products::{Product, ProductFilter, ProductSort};
-use crate::domain::recommendations::{HistoryChange, Ranked, Reason, Rules, rank};
+use crate::domain::recommendations::{Evidence, HistoryChange, Ranked, Reason, Rules, rank};
 use crate::store::StoreError;
 use crate::store::consumption::Consumed;
 use crate::store::recommendations::{RecommendationStore, UserHistory};
@@ -95,16 +95,24 @@ impl Shared {
         if !fresh && let Some(copy) = self.copies.get(user) {
             return Ok(copy);
         }
+        let (read, mut evidence) = self.evidence(&[user]).await?;
+        Ok(self.ranked(user, read, evidence.pop().unwrap_or_default()))
+    }
+
+    /// Of each of these users, for [`Self::ranked`].
+    async fn evidence(&self, users: &[UserId]) -> Result<(Reading, Vec<Evidence>), DomainError> {
         let read = self.copies.begin();
-        let evidence = self.tools.store.evidence(user, self.tools.rules.limits).await?;
+        Ok((read, self.tools.store.evidence(users, self.tools.rules.limits).await?))
+    }
+
+    fn ranked(&self, user: UserId, read: Reading, evidence: Evidence) -> Arc<Ranking> {
         let excluded = evidence.bought.iter().map(|item| item.product_id).chain(evidence.disliked.iter().copied());
         let ranking = Arc::new(Ranking { excluded: excluded.collect(), ranked: rank(&evidence, &self.tools.rules) });
         self.copies.keep(user, read, &ranking);
-        Ok(ranking)
+        ranking
     }
 
-    async fn recommend(&self, user: UserId, first: usize, fresh: bool) -> Result<Vec<Recommendation>, DomainError> {
-        let ranking = self.ranking(user, fresh).await?;
+    async fn recommend(&self, ranking: &Ranking, first: usize) -> Result<Vec<Recommendation>, DomainError> {
         let mut chosen: Vec<(Ranked, Product)> = Vec::with_capacity(first);
         for part in ranking.ranked.chunks(first + SPARE) {
             let mut products = self.products(part.iter().map(|ranked| ranked.product_id).collect()).await?;
@@ -118,7 +126,7 @@ impl Shared {
             }
         }
         if chosen.len() < first {
-            self.add_unsold(&ranking, &mut chosen, first).await?;
+            self.add_unsold(ranking, &mut chosen, first).await?;
         }
         self.explained(chosen).await
     }
@@ -184,7 +192,10 @@ impl Handler<GetRecommendations> for RecommendationActor {
 
     fn handle(&mut self, message: GetRecommendations, _: &mut Context<Self>) -> Self::Result {
         let GetRecommendations { user_id, first, fresh } = message;
-        self.beside(|shared| async move { shared.recommend(user_id, first as usize, fresh).await })
+        self.beside(|shared| async move {
+            let ranking = shared.ranking(user_id, fresh).await?;
+            shared.recommend(&ranking, first as usize).await
+        })
     }
 }
 

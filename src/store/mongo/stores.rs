@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{
-    Connections, Migrated, MongoOperationsStore, MongoOrderStore, MongoProductStore, MongoSettings, MongoUserStore,
-    OpenError,
+    Connections, Migrated, MongoNotificationStore, MongoOperationsStore, MongoOrderStore, MongoProductStore,
+    MongoRecommendationStore, MongoSettings, MongoUserStore, OpenError,
 };
 
 /// Between two attempts to reach a server that is away; each has searched for it before.
@@ -16,6 +16,8 @@ pub struct MongoStores {
     pub users: Arc<MongoUserStore>,
     pub products: Arc<MongoProductStore>,
     pub orders: Arc<MongoOrderStore>,
+    pub recommendations: Arc<MongoRecommendationStore>,
+    pub notifications: Arc<MongoNotificationStore>,
     pub operations: Arc<MongoOperationsStore>,
     /// What opening did to each database.
     pub migrated: Vec<Migrated>,
@@ -34,13 +36,24 @@ impl MongoStores {
         let (users, users_migrated) = MongoUserStore::open(connections, settings).await?;
         let (products, products_migrated) = MongoProductStore::open(connections, settings).await?;
         let (orders, orders_migrated) = MongoOrderStore::open(connections, settings).await?;
+        let (recommendations, recommendations_migrated) = MongoRecommendationStore::open(connections, settings).await?;
+        let (notifications, notifications_migrated) = MongoNotificationStore::open(connections, settings).await?;
         let (operations, operations_migrated) = MongoOperationsStore::open(connections, settings).await?;
         Ok(Self {
             users: Arc::new(users),
             products: Arc::new(products),
             orders: Arc::new(orders),
+            recommendations: Arc::new(recommendations),
+            notifications: Arc::new(notifications),
             operations: Arc::new(operations),
-            migrated: vec![users_migrated, products_migrated, orders_migrated, operations_migrated],
+            migrated: vec![
+                users_migrated,
+                products_migrated,
+                orders_migrated,
+                recommendations_migrated,
+                notifications_migrated,
+                operations_migrated,
+            ],
             connections: Arc::clone(connections),
         })
     }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
 use mongodb::options::{ReadConcern, TransactionOptions};
-use mongodb::{Client, ClientSession, Collection, Database};
+use mongodb::{Client, ClientSession, Collection, Database, SessionCursor};
 use rand::Rng;
+use serde::de::DeserializeOwned;
 
 use super::connections::majority;
 use super::failure::Failure;
@@ -38,6 +40,14 @@ impl Tx {
 
     pub(super) fn collection<T: Send + Sync>(&self, name: &str) -> Collection<T> {
         self.database.collection(name)
+    }
+
+    /// All that a cursor of the transaction finds.
+    pub(super) async fn collect<T>(&mut self, mut found: SessionCursor<T>) -> Result<Vec<T>, Failure>
+    where
+        T: DeserializeOwned + Unpin + Send + Sync + 'static,
+    {
+        Ok(found.stream(&mut self.session).try_collect().await?)
     }
 
     /// Saves an event with the state, all of a transaction in one command, and publishes it after the commit.

@@ -119,11 +119,12 @@ impl NotificationStore for SqliteNotificationStore {
             .await
     }
 
-    async fn latest_received(&self) -> Result<String, StoreError> {
+    async fn latest_received(&self, user: UserId) -> Result<String, StoreError> {
         self.database
-            .read(|connection| {
-                let mut last = connection.prepare_cached("SELECT MAX(position) FROM notifications")?;
-                let last = last.query_row((), |row| row.get::<_, Option<i64>>(0))?;
+            .read(move |connection| {
+                let mut last =
+                    connection.prepare_cached("SELECT MAX(position) FROM notifications WHERE user_id = ?1")?;
+                let last = last.query_row([user.as_bytes()], |row| row.get::<_, Option<i64>>(0))?;
                 Ok(cursor::encode(&last.unwrap_or(0)))
             })
             .await

@@ -137,8 +137,11 @@ impl RecommendationStore for SqliteRecommendationStore {
             .await
     }
 
-    async fn evidence(&self, user: UserId, limits: Limits) -> Result<Evidence, StoreError> {
-        self.database.read(move |connection| evidence::of(connection, user, &limits)).await
+    async fn evidence(&self, users: &[UserId], limits: Limits) -> Result<Vec<Evidence>, StoreError> {
+        let users = users.to_vec();
+        self.database
+            .read(move |connection| users.into_iter().map(|user| evidence::of(connection, user, &limits)).collect())
+            .await
     }
 
     async fn due_users(&self, limit: u32) -> Result<Vec<DueUser>, StoreError> {

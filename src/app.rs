@@ -35,7 +35,7 @@ use crate::actors::users::hasher::PasswordHasher;
 use crate::actors::users::mail_tokens::MailTokens;
 use crate::actors::users::messages::CreateAccount;
 use crate::actors::users::tokens::AccessTokens;
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::domain::money::Currency;
 use crate::domain::users::{Preferences, User};
 use crate::mail::Mailer;
@@ -101,8 +101,8 @@ pub struct Core {
     readings: Arc<readings::Readings>,
     background: tree::Background,
     close_files: Box<dyn FnOnce() + Send>,
-    /// Held until the process ends: one server a data folder.
-    _lock: stores::DataDirGuard,
+    /// Held until the process ends: one server a data folder. `None` when nothing of the shop lies there.
+    _lock: Option<stores::DataDirGuard>,
 }
 
 /// How a run ended.
@@ -161,7 +161,8 @@ impl Core {
 /// A running shop.
 pub struct App {
     core: Core,
-    public: PublicServer,
+    /// Only of a process with the role `gateway`.
+    public: Option<PublicServer>,
     admin: AdminListener,
     demo: bool,
     shutdown_timeout: Duration,
@@ -209,8 +210,9 @@ impl App {
         }
     }
 
-    pub fn public_address(&self) -> SocketAddr {
-        self.public.address()
+    /// `None`: this process is no gateway.
+    pub fn public_address(&self) -> Option<SocketAddr> {
+        self.public.as_ref().map(PublicServer::address)
     }
 
     pub fn admin_address(&self) -> SocketAddr {
@@ -238,8 +240,14 @@ impl App {
         let began = Instant::now();
         let left = || deadline.saturating_sub(began.elapsed());
         self.admin.set_phase(if matches!(ended, Ended::Stopped) { Phase::Draining } else { Phase::Escalated });
-        let answered = self.public.drain(gateway_share(deadline)).await;
-        self.public.stop().await;
+        let answered = match &self.public {
+            Some(public) => {
+                let answered = public.drain(gateway_share(deadline)).await;
+                public.stop().await;
+                answered
+            }
+            None => true,
+        };
         let drained = self.core.stop(left()).await;
         self.admin.stop().await;
         if !(answered && drained) {
@@ -250,7 +258,7 @@ impl App {
 
     /// What a person at a terminal is told once the shop serves.
     pub fn banner(&self) -> String {
-        let address = self.public_address();
+        let Some(address) = self.public_address() else { return demo_accounts() };
         format!(
             "\n  Souk serves a demo shop.\n\n  GraphiQL   http://{address}/graphiql\n  API        http://{address}/graphql\n\n{}\n",
             demo_accounts()
@@ -263,14 +271,19 @@ async fn open_shop(
     config: &Config,
     core: &Core,
     sessions: &SessionsForgetter,
-) -> Result<(PublicServer, bool), AppError> {
-    let demo = if config.demo {
+) -> Result<(Option<PublicServer>, bool), AppError> {
+    // The orders of the fill need every role to be there.
+    let demo = if config.demo && config.roles.is_all() {
         demo::fill_if_empty(core, &|_, _, _| {}).await.map_err(demo_failed)?
     } else {
-        demo::abandon_interrupted(core).await.map_err(AppError::failed)?;
+        if config.roles.is_all() {
+            demo::abandon_interrupted(core).await.map_err(AppError::failed)?;
+        }
         false
     };
-    Ok((listeners::start_public(config, core, sessions)?, demo))
+    let serves = config.roles.has(Role::Gateway);
+    let public = serves.then(|| listeners::start_public(config, core, sessions)).transpose()?;
+    Ok((public, demo))
 }
 
 /// The sign-ins of the demo accounts, a line each.
@@ -298,8 +311,8 @@ pub fn fill_with_demo_data(config: Config, progress: demo::Progress<'_>) -> Resu
 
 /// `souk admin create`: straight into the users store, server running or not. The inner error is a refusal.
 pub fn create_account(config: &Config, account: CreateAccount) -> Result<Result<User, DomainError>, AppError> {
-    let users = stores::open_users(config)?;
     actix_rt::System::new().block_on(async {
+        let users = stores::open_users(config).await?;
         let hasher = PasswordHasher::start(config.auth.bcrypt_cost, 1, 1, Duration::MAX);
         let store: &dyn UserStore = users.as_ref();
         let mail_tokens = MailTokens::new(&tree::server_secret(config, store).await?);

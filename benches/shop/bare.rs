@@ -40,7 +40,7 @@ pub fn serve(data_dir: &str) {
         .unwrap()
         .run();
         actix_rt::spawn(server);
-        println!("{} {bare}", shop.public_address());
+        println!("{} {bare}", shop.public_address().expect("a shop of every role is a gateway"));
         let closed = actix_rt::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin()));
         shop.run_until(async { drop(closed.await) }).await;
     });

@@ -13,7 +13,7 @@ use crate::actors::products::campaigns::runner::CampaignTools;
 use crate::actors::recommendations::RecommendationActor;
 use crate::actors::supervisor::ActorSpec;
 use crate::actors::users::UserActor;
-use crate::config::Config;
+use crate::config::{Config, Role};
 
 pub(super) fn spec(
     config: &Config,
@@ -29,6 +29,7 @@ pub(super) fn spec(
         schedules: config.campaigns.schedules().map_err(AppError::usage)?,
         triggers: config.campaigns.triggers(),
         clock: now,
+        runs: config.roles.has(Role::Campaigns),
     });
     Ok(ActorSpec::new("products.campaigns", move || Ok(CampaignActor::new(Arc::clone(&tools)))))
 }

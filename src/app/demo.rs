@@ -29,7 +29,7 @@ use crate::domain::text::Email;
 use crate::domain::users::{PasswordHash, Preferences, Role, User};
 use crate::store::StoreError;
 use crate::store::orders::OrderAdvance;
-use crate::store::users::NewUser;
+use crate::store::users::{InsertUser, NewUser};
 
 /// The password of every demo account. Demo data is refused in production.
 pub const DEMO_PASSWORD: &str = "souk-demo-1001";
@@ -147,11 +147,16 @@ async fn ensure_user(
     };
     let event = user.event(event_type::USER_SIGNED_UP, at);
     let id = user.id;
-    core.stores
-        .users
-        .insert_user(NewUser { user, password_hash: password_hash.clone(), verification: None, event })
-        .await?;
-    Ok(id)
+    let new = NewUser { user, password_hash: password_hash.clone(), verification: None, event };
+    let address = new.user.email.clone();
+    match core.stores.users.insert_user(new).await? {
+        InsertUser::Inserted => Ok(id),
+        // Another process fills the same shop.
+        InsertUser::EmailTaken => {
+            let there = core.stores.users.credentials(&address).await?;
+            there.map(|(user, _)| user.id).context("an account of the demo was erased while it was filled")
+        }
+    }
 }
 
 async fn fill_orders(core: &Core, customers: &[UserId], progress: Progress<'_>) -> anyhow::Result<()> {

@@ -1,5 +1,6 @@
 //! The public and the admin listener, made from the configuration and put in front of a running core.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use super::tree::SessionsChanged;
 use super::{AppError, Core};
 use crate::actors::supervisor::{ActorState, ActorStatus, Fault, SupervisionTree};
-use crate::config::Config;
+use crate::config::{Config, Domain, Role, Roles};
 use crate::gateway::admin::{AdminServer, FaultKind, FaultSwitch, Health, Phase, Probe};
 use crate::gateway::auth::Auth;
 use crate::gateway::context::{ActorStateView, ActorStatusView, Shop, SupervisionView};
@@ -26,6 +27,7 @@ use crate::gateway::session_check::{SessionCheck, UserActorSessions};
 use crate::gateway::settings::HttpSettings;
 use crate::kafka::EventLog;
 use crate::mail::Mailer;
+use crate::store::cache::SharedCache;
 use crate::store::outbox::Outbox;
 
 /// How long an injected freeze blocks an actor's thread.
@@ -56,8 +58,12 @@ pub(super) struct AdminListener {
 impl AdminListener {
     pub(super) fn start(config: &Config, core: &Core) -> Result<Self, AppError> {
         let health = Health::default();
+        let needed = domains_of(&config.roles);
         for outbox in &core.stores.outboxes {
-            health.add_probe(store_probe(outbox));
+            health.add_probe(store_probe(outbox, needed.contains(outbox.domain())));
+        }
+        if let Some(cache) = &core.stores.cache {
+            health.add_probe(cache_probe(cache));
         }
         health.add_probe(log_probe(&core.readings.log));
         health.add_probe(mail_probe(&core.mailer));
@@ -86,12 +92,26 @@ impl AdminListener {
     }
 }
 
-/// A store answers when its file can be read and written.
-fn store_probe(outbox: &Arc<dyn Outbox>) -> Probe {
+/// The domains without whose stores a process of these roles does nothing of worth. Every process keeps dead letters, but
+/// goes on while they wait.
+fn domains_of(roles: &Roles) -> BTreeSet<&'static str> {
+    let of_role = |role| match role {
+        Role::Gateway => Domain::ALL.as_slice(),
+        Role::Inventory => &[Domain::Products],
+        Role::Orders => &[Domain::Orders],
+        Role::Recommendations => &[Domain::Recommendations, Domain::Products],
+        Role::Notifications => &[Domain::Notifications, Domain::Users],
+        Role::Campaigns => &[Domain::Products, Domain::Users, Domain::Recommendations],
+    };
+    roles.iter().flat_map(|role| of_role(role).iter().map(|domain| domain.name())).collect()
+}
+
+/// A store answers when it can be read and written.
+fn store_probe(outbox: &Arc<dyn Outbox>, required: bool) -> Probe {
     let outbox = Arc::clone(outbox);
     Probe {
         name: format!("store.{}", outbox.domain()),
-        required: true,
+        required,
         check: Arc::new(move || -> BoxFuture<'static, bool> {
             let outbox = Arc::clone(&outbox);
             Box::pin(async move { outbox.check().await.is_ok() })
@@ -108,6 +128,19 @@ fn log_probe(log: &Arc<dyn EventLog>) -> Probe {
         check: Arc::new(move || -> BoxFuture<'static, bool> {
             let log = Arc::clone(&log);
             Box::pin(async move { log.check().await.is_ok() })
+        }),
+    }
+}
+
+/// Without the cache reads go to the stores.
+fn cache_probe(cache: &Arc<dyn SharedCache>) -> Probe {
+    let cache = Arc::clone(cache);
+    Probe {
+        name: "cache".to_owned(),
+        required: false,
+        check: Arc::new(move || -> BoxFuture<'static, bool> {
+            let cache = Arc::clone(&cache);
+            Box::pin(async move { cache.is_there().await })
         }),
     }
 }

@@ -14,7 +14,7 @@ use crate::actors::notifications::worker::{DeliveryWorker, WorkerTools};
 use crate::actors::notifications::{InHand, NotificationActor, NotificationTools, OutcomeObserver};
 use crate::actors::supervisor::{ActorSpec, MailboxLimits};
 use crate::actors::users::UserActor;
-use crate::config::{Config, MailKind, MailSender};
+use crate::config::{Config, MailKind, MailSender, Role};
 use crate::domain::notifications::StandardLimits;
 use crate::domain::notifications::attempts::RetryPolicy;
 use crate::mail::Mailer;
@@ -64,13 +64,15 @@ pub(super) fn spec(
         in_hand: in_hand.clone(),
         observe: Arc::clone(&observe),
     });
-    let workers: Vec<_> = (1..=settings.workers).map(|number| worker(number, &worker_tools)).collect();
+    let delivering = if config.roles.has(Role::Notifications) { settings.workers } else { 0 };
+    let workers: Vec<_> = (1..=delivering).map(|number| worker(number, &worker_tools)).collect();
 
     let dispatch_tools = Arc::new(DispatchTools {
         store: Arc::clone(&stores.notifications),
         workers: workers.iter().map(ActorSpec::address).collect(),
         wake: Arc::clone(&wake),
-        foreign_writes: stores.notification_outbox.foreign_writes(),
+        foreign_writes: stores.notifications_written.clone(),
+        alone: stores.serve_one_process,
         origin: way.origin,
         limits,
         policy,
@@ -79,10 +81,6 @@ pub(super) fn spec(
         in_hand,
         observe,
     });
-    let dispatcher = loops.loop_actor("notifications.dispatcher", &loops.stop_consumers, move |stop| {
-        dispatcher::run(Arc::clone(&dispatch_tools), stop)
-    });
-
     let tools = Arc::new(NotificationTools {
         store: Arc::clone(&stores.notifications),
         wake,
@@ -90,6 +88,12 @@ pub(super) fn spec(
     });
     let head = ActorSpec::at(address.clone(), move || Ok(NotificationActor::new(Arc::clone(&tools))))
         .mailbox(mailbox_limits(&config.supervision));
+    if workers.is_empty() {
+        return Ok(head);
+    }
+    let dispatcher = loops.loop_actor("notifications.dispatcher", &loops.stop_consumers, move |stop| {
+        dispatcher::run(Arc::clone(&dispatch_tools), stop)
+    });
     Ok(workers.into_iter().fold(head, ActorSpec::part).follower(dispatcher))
 }
 

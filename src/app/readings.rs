@@ -23,7 +23,7 @@ pub(super) struct Readings {
     pub log: Arc<dyn EventLog>,
     pub relays: Vec<Arc<Relay>>,
     /// By group.
-    pub consumers: Vec<(&'static str, Arc<ConsumerStats>)>,
+    pub consumers: Vec<(String, Arc<ConsumerStats>)>,
     pub notifications: Arc<dyn NotificationStore>,
     /// One copy at a time: two would each see the other's half.
     pub copying: Mutex<()>,

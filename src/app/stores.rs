@@ -1,15 +1,17 @@
-//! Which adapter each port has: SQLite files and the embedded log under the data folder.
+//! Which adapter each port has: [`embedded`] in the data folder, or [`production`] on servers; stores and log are chosen apart.
+
+mod embedded;
+mod production;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::AppError;
-use crate::config::Config;
-use crate::kafka::backoff::Backoff;
-use crate::kafka::embedded::{self, EmbeddedLog, EmbeddedLogOptions};
+use crate::config::{CacheKind, Config, EventsKind, StoreKind};
 use crate::kafka::{EventLog, LogError};
+use crate::store::cache::SharedCache;
+use crate::store::cache::redis::RedisCache;
 use crate::store::campaigns::CampaignStore;
 use crate::store::consumption::ConsumptionStore;
 use crate::store::notifications::NotificationStore;
@@ -18,14 +20,8 @@ use crate::store::orders::OrderStore;
 use crate::store::outbox::Outbox;
 use crate::store::products::ProductStore;
 use crate::store::recommendations::RecommendationStore;
-use crate::store::sqlite::{
-    DataDirLock, Migrated, OpenError, SqliteOperationsStore, SqliteOrderStore, SqliteRecommendationStore, SqliteStores,
-    SqliteUserStore,
-};
+use crate::store::sqlite::DataDirLock;
 use crate::store::users::UserStore;
-
-/// Between two attempts to open a store that is busy.
-const OPEN_WAIT: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 
 /// The ports, whatever adapters are behind them.
 #[derive(Clone)]
@@ -39,15 +35,19 @@ pub struct Stores {
     pub notifications: Arc<dyn NotificationStore>,
     pub operations: Arc<dyn OperationsStore>,
     pub markers: Arc<dyn MarkerStore>,
-    /// What tells of other processes' notifications.
-    pub notification_outbox: Arc<dyn Outbox>,
+    /// What processes share of their reads; `None`: each keeps its own alone.
+    pub cache: Option<Arc<dyn SharedCache>>,
+    /// Fires when another process may have written to the notifications store.
+    pub notifications_written: watch::Receiver<u64>,
+    /// Embedded: nobody else serves from these stores.
+    pub serve_one_process: bool,
     /// One a domain.
     pub outboxes: Vec<Arc<dyn Outbox>>,
     /// Where group `inventory` keeps its offsets.
     pub product_consumption: Arc<dyn ConsumptionStore>,
     /// Where group `orders` does.
     pub order_consumption: Arc<dyn ConsumptionStore>,
-    /// Fires when another process has written to the recommendations store.
+    /// Fires when another process may have written to the recommendations store.
     pub recommendations_written: watch::Receiver<u64>,
     /// Where group `recommendations` does.
     pub recommendation_consumption: Arc<dyn ConsumptionStore>,
@@ -60,56 +60,70 @@ pub struct Stores {
 /// The lock on the data folder, held for as long as a server runs on it.
 pub struct DataDirGuard(#[expect(dead_code, reason = "held, never read")] DataDirLock);
 
+/// Ends an adapter; blocks until it has.
+type Close = Box<dyn FnOnce() + Send>;
+
+struct OpenedStores {
+    stores: Stores,
+    close: Close,
+}
+
+struct OpenedLog {
+    log: Arc<dyn EventLog>,
+    close: Close,
+}
+
 /// What [`open`] opened.
 pub(super) struct Opened {
     pub stores: Stores,
     pub log: Arc<dyn EventLog>,
-    pub close_files: Box<dyn FnOnce() + Send>,
+    pub close_files: Close,
 }
 
-impl From<OpenError> for AppError {
-    fn from(error: OpenError) -> Self {
-        Self::failed(error)
+/// Whether stores or log lie in the data folder.
+pub(super) fn keeps_files(config: &Config) -> bool {
+    config.store.kind == StoreKind::Sqlite || config.events.kind == EventsKind::Embedded
+}
+
+/// Refuses a data folder that another server, or `migrate`, holds; `None` when nothing of the shop lies there.
+pub fn lock_data_dir(config: &Config) -> Result<Option<DataDirGuard>, AppError> {
+    let lock = keeps_files(config).then(|| DataDirLock::acquire(&config.data_dir).map(DataDirGuard));
+    lock.transpose().map_err(AppError::usage)
+}
+
+/// Brings the stores to this version's schema; a line for each file or database.
+pub async fn migrate(config: &Config) -> Result<Vec<String>, AppError> {
+    let mut lines = match config.store.kind {
+        StoreKind::Sqlite => embedded::migrate_stores(config)?,
+        StoreKind::Mongodb => production::migrate_stores(config).await?,
+    };
+    if config.events.kind == EventsKind::Embedded {
+        lines.push(embedded::migrate_log(config)?);
     }
+    Ok(lines)
 }
 
-/// Refuses a data folder that another server, or `migrate`, holds.
-pub fn lock_data_dir(config: &Config) -> Result<DataDirGuard, AppError> {
-    DataDirLock::acquire(&config.data_dir).map(DataDirGuard).map_err(AppError::usage)
-}
-
-/// Brings the stores to this version's schema; a line for each file.
-pub fn migrate(config: &Config) -> Result<Vec<String>, AppError> {
-    let mut migrated = crate::store::sqlite::migrate(&config.data_dir)?;
-    let (from, to) = embedded::migrate(&config.data_dir, &log_options(config)).map_err(log_failed)?;
-    let steps = if from < to { vec!["event log"] } else { Vec::new() };
-    migrated.push(Migrated { path: config.data_dir.join(embedded::FILE_NAME), from, to, steps });
-    Ok(migrated.iter().map(ToString::to_string).collect())
-}
-
-pub fn open_operations(config: &Config) -> Result<Arc<dyn OperationsStore>, AppError> {
-    let (store, _) = SqliteOperationsStore::open_in(&config.data_dir)?;
-    Ok(Arc::new(store))
+pub async fn open_operations(config: &Config) -> Result<Arc<dyn OperationsStore>, AppError> {
+    match config.store.kind {
+        StoreKind::Sqlite => embedded::open_operations(config),
+        StoreKind::Mongodb => production::open_operations(config).await,
+    }
 }
 
 /// What a rebuild of the recommendations reads and what it writes.
 pub type History = (Arc<dyn OrderStore>, Arc<dyn RecommendationStore>);
 
-pub fn open_history(config: &Config) -> Result<History, AppError> {
-    let (orders, _) = SqliteOrderStore::open_in(&config.data_dir)?;
-    let (recommendations, _) = SqliteRecommendationStore::open_in(&config.data_dir)?;
-    Ok((Arc::new(orders), Arc::new(recommendations)))
+pub async fn open_history(config: &Config) -> Result<History, AppError> {
+    match config.store.kind {
+        StoreKind::Sqlite => embedded::open_history(config),
+        StoreKind::Mongodb => production::open_history(config).await,
+    }
 }
 
-pub(super) fn open_users(config: &Config) -> Result<Arc<SqliteUserStore>, AppError> {
-    let (store, _) = SqliteUserStore::open_in(&config.data_dir)?;
-    Ok(Arc::new(store))
-}
-
-fn log_options(config: &Config) -> EmbeddedLogOptions {
-    EmbeddedLogOptions {
-        partitions: config.events.partitions,
-        retention: Some(Duration::from_secs(u64::from(config.events.retention_days) * 24 * 60 * 60)),
+pub(super) async fn open_users(config: &Config) -> Result<Arc<dyn UserStore>, AppError> {
+    match config.store.kind {
+        StoreKind::Sqlite => embedded::open_users(config),
+        StoreKind::Mongodb => production::open_users(config).await,
     }
 }
 
@@ -120,55 +134,30 @@ fn log_failed(error: LogError) -> AppError {
     }
 }
 
-/// Opens the stores; one that another process holds up is tried again until the start's timeout has passed.
-async fn open_files(config: &Config) -> Result<SqliteStores, AppError> {
-    let deadline = Instant::now() + config.start_timeout();
-    let mut failures = 0;
-    loop {
-        match SqliteStores::open(&config.data_dir) {
-            Err(error) if error.is_busy() && Instant::now() < deadline => {
-                failures += 1;
-                tracing::warn!(%error, "waiting for a store that another process holds");
-                let left = deadline.saturating_duration_since(Instant::now());
-                tokio::time::sleep(OPEN_WAIT.delay(failures).min(left)).await;
-            }
-            opened => return Ok(opened?),
+fn open_cache(config: &Config) -> Result<Option<Arc<dyn SharedCache>>, AppError> {
+    match config.cache.kind {
+        CacheKind::Memory => Ok(None),
+        CacheKind::Redis => {
+            // Shops on one server keep apart as their databases do.
+            let cache = RedisCache::open(config.cache.uri.expose(), &config.store.prefix);
+            Ok(Some(Arc::new(cache.map_err(AppError::usage)?)))
         }
     }
 }
 
 pub(super) async fn open(config: &Config) -> Result<Opened, AppError> {
-    let files = open_files(config).await?;
-    let log = Arc::new(EmbeddedLog::open(&config.data_dir, &log_options(config)).map_err(log_failed)?);
-    let stores = Stores {
-        users: files.users.clone(),
-        products: files.products.clone(),
-        campaigns: files.products.clone(),
-        orders: files.orders.clone(),
-        recommendations: files.recommendations.clone(),
-        notifications: files.notifications.clone(),
-        notification_outbox: files.notifications.clone(),
-        operations: files.operations.clone(),
-        markers: files.operations.clone(),
-        outboxes: vec![
-            files.users.clone(),
-            files.products.clone(),
-            files.orders.clone(),
-            files.recommendations.clone(),
-            files.notifications.clone(),
-            files.operations.clone(),
-        ],
-        product_consumption: files.products.clone(),
-        order_consumption: files.orders.clone(),
-        recommendations_written: files.recommendations.foreign_writes(),
-        recommendation_consumption: files.recommendations.clone(),
-        notification_consumption: files.notifications.clone(),
-        operations_consumption: files.operations.clone(),
+    let mut opened = match config.store.kind {
+        StoreKind::Sqlite => embedded::open_stores(config).await?,
+        StoreKind::Mongodb => production::open_stores(config).await?,
     };
-    let appended = Arc::clone(&log);
+    opened.stores.cache = open_cache(config)?;
+    let log = match config.events.kind {
+        EventsKind::Embedded => embedded::open_log(config)?,
+        EventsKind::Kafka => production::open_log(config).await?,
+    };
     let close_files = Box::new(move || {
-        files.close();
-        appended.close();
+        (opened.close)();
+        (log.close)();
     });
-    Ok(Opened { stores, log, close_files })
+    Ok(Opened { stores: opened.stores, log: log.log, close_files })
 }

@@ -45,13 +45,15 @@ use crate::actors::orders::{OrderActor, OrderTools};
 use crate::actors::products::ProductActor;
 use crate::actors::recommendations::{RecommendationActor, RecommendationTools};
 use crate::actors::server_secret::ServerSecret;
-use crate::actors::supervisor::{ActorSpec, MailboxLimits, RestartPolicy, SupervisionSettings, SupervisionTree};
+use crate::actors::supervisor::{
+    ActorSpec, MailboxLimits, RestartPolicy, SupervisedActor, SupervisionSettings, SupervisionTree,
+};
 use crate::actors::users::hasher::PasswordHasher;
 use crate::actors::users::keys::{KeyError, file_keys, stored_keys, stored_server_secret};
 use crate::actors::users::mail_tokens::MailTokens;
 use crate::actors::users::tokens::AccessTokens;
 use crate::actors::users::{UserActor, UserTools};
-use crate::config::{Config, SupervisionConfig};
+use crate::config::{Config, Role, SupervisionConfig};
 use crate::domain::events::source;
 use crate::domain::ids::SessionId;
 use crate::domain::money::Currency;
@@ -70,6 +72,8 @@ use crate::kafka::relay::{Relay, RelaySettings};
 use crate::kafka::supervised::{LoopActor, Work};
 use crate::kafka::tail;
 use crate::kafka::verdicts::VerdictHandler;
+use crate::store::cache::products::CatalogueReads;
+use crate::store::cache::recommendations::EvidenceReads;
 use crate::store::consumption::ConsumptionStore;
 use crate::store::users::UserStore;
 use crate::telemetry::Metrics;
@@ -121,7 +125,7 @@ impl Background {
 pub(super) async fn start(
     config: &Config,
     opened: Opened,
-    lock: DataDirGuard,
+    lock: Option<DataDirGuard>,
     sessions_changed: SessionsChanged,
 ) -> Result<Core, AppError> {
     let Opened { stores, log, close_files } = opened;
@@ -138,9 +142,8 @@ pub(super) async fn start(
 
     let mailbox = mailbox_limits(&config.supervision);
 
-    let product_store = Arc::clone(&stores.products);
-    let products_spec =
-        ActorSpec::new("products", move || Ok(ProductActor::new(Arc::clone(&product_store)))).mailbox(mailbox);
+    let catalogue = CatalogueReads { store: Arc::clone(&stores.products), cache: stores.cache.clone(), clock: now };
+    let products_spec = ActorSpec::new("products", move || Ok(ProductActor::new(catalogue.clone()))).mailbox(mailbox);
 
     let writer_spec = order_writer(config, &stores, &metrics);
     let secret = server_secret(config, stores.users.as_ref()).await?;
@@ -157,12 +160,20 @@ pub(super) async fn start(
     let orders_spec =
         ActorSpec::new("orders", move || Ok(OrderActor::new(Arc::clone(&order_tools)))).mailbox(order_mailbox);
 
+    let rules = config.recommendations.rules();
     let recommendation_tools = Arc::new(RecommendationTools {
         store: Arc::clone(&stores.recommendations),
+        reads: EvidenceReads {
+            store: Arc::clone(&stores.recommendations),
+            cache: stores.cache.clone(),
+            limits: rules.limits,
+            clock: now,
+        },
         products: products_spec.address(),
-        rules: config.recommendations.rules(),
+        rules,
         ask_deadline,
         foreign_writes: stores.recommendations_written.clone(),
+        announces: config.roles.has(Role::Recommendations),
     });
     let recommendations_spec =
         ActorSpec::new("recommendations", move || Ok(RecommendationActor::new(Arc::clone(&recommendation_tools))))
@@ -196,8 +207,10 @@ pub(super) async fn start(
         stop_consumers: watch::Sender::new(false),
         stop_relays: watch::Sender::new(false),
         lives: RefCell::default(),
+        stats: RefCell::default(),
     };
-    let (inventory, inventory_stats) = loops.consumer(
+    let inventory = loops.consumer(
+        Some(Role::Inventory),
         "products.inventory",
         InventoryHandler::GROUP,
         &InventoryHandler::TOPICS,
@@ -209,7 +222,8 @@ pub(super) async fn start(
         super::campaigns::spec(config, &stores, users.clone(), products.clone(), recommendations.clone())?
             .mailbox(mailbox);
     let campaigns = campaigns_spec.address();
-    let (campaign_events, campaign_stats) = loops.consumer(
+    let campaign_events = loops.consumer(
+        Some(Role::Campaigns),
         "products.campaign-events",
         CampaignHandler::GROUP,
         &CampaignHandler::TOPICS,
@@ -217,7 +231,8 @@ pub(super) async fn start(
         &stores.product_consumption,
         Arc::new(CampaignHandler::new(campaigns.clone(), config.campaigns.triggers(), ask_deadline)),
     );
-    let (verdicts, verdict_stats) = loops.consumer(
+    let verdicts = loops.consumer(
+        Some(Role::Orders),
         "orders.verdicts",
         VerdictHandler::GROUP,
         &VerdictHandler::TOPICS,
@@ -225,7 +240,8 @@ pub(super) async fn start(
         &stores.order_consumption,
         Arc::new(VerdictHandler::new(orders.clone(), ask_deadline)),
     );
-    let (history, history_stats) = loops.consumer(
+    let history = loops.consumer(
+        Some(Role::Recommendations),
         "recommendations.history",
         RecommendationHandler::GROUP,
         &RecommendationHandler::TOPICS,
@@ -233,7 +249,8 @@ pub(super) async fn start(
         &stores.recommendation_consumption,
         Arc::new(RecommendationHandler::new(recommendations.clone(), ask_deadline)),
     );
-    let (dead_letters, dead_letter_stats) = loops.consumer(
+    let dead_letters = loops.consumer(
+        None,
         "events.dead-letters",
         DEAD_LETTERS,
         &DeadLetterKeeper::TOPICS,
@@ -241,12 +258,15 @@ pub(super) async fn start(
         &stores.operations_consumption,
         Arc::new(DeadLetterKeeper::new(Arc::clone(&stores.operations))),
     );
-    let mail_origin = watch::Sender::new(None);
+    // A gateway knows where it is reached once it is bound; the others are told where theirs is.
+    let known = (!config.roles.has(Role::Gateway)).then(|| config.public_url(config.gateway.listen));
+    let mail_origin = watch::Sender::new(known);
     let mailer = super::notifications::mailer(config)?;
     let way = super::notifications::Way { mailer: Arc::clone(&mailer), origin: mail_origin.subscribe() };
     let notifications_spec =
         super::notifications::spec(&notifications, config, &stores, &users, &metrics, &loops, way)?;
-    let (told, told_stats) = loops.consumer(
+    let told = loops.consumer(
+        Some(Role::Notifications),
         "notifications.events",
         NotificationHandler::GROUP,
         &NotificationHandler::TOPICS,
@@ -260,15 +280,16 @@ pub(super) async fn start(
         .map(|outbox| Arc::new(Relay::new(Arc::clone(outbox), Arc::clone(&log), RelaySettings::default())))
         .collect();
 
+    let tail = config.roles.has(Role::Gateway).then(|| loops.tail(&live));
     let tree = SupervisionTree::builder(&process_name())
         .settings(supervision_settings(&config.supervision))
-        .domain(loops.publisher(&relays).follower(loops.tail(&live)).follower(dead_letters))
+        .domain(followed(loops.publisher(&relays), tail.into_iter().chain(dead_letters)))
         .domain(users_spec)
-        .domain(products_spec.follower(inventory).follower(campaigns_spec).follower(campaign_events))
-        .domain(orders_spec.part(writer_spec).follower(verdicts))
-        .domain(recommendations_spec.follower(history))
+        .domain(followed(followed(products_spec, inventory).follower(campaigns_spec), campaign_events))
+        .domain(followed(orders_spec.part(writer_spec), verdicts))
+        .domain(followed(recommendations_spec, history))
         .domain(operations_spec)
-        .domain(notifications_spec.follower(told))
+        .domain(followed(notifications_spec, told))
         .start()
         .map_err(AppError::failed)?;
 
@@ -278,14 +299,7 @@ pub(super) async fn start(
         tree: Arc::clone(&tree),
         log,
         relays: relays.clone(),
-        consumers: vec![
-            (InventoryHandler::GROUP, inventory_stats),
-            (CampaignHandler::GROUP, campaign_stats),
-            (VerdictHandler::GROUP, verdict_stats),
-            (RecommendationHandler::GROUP, history_stats),
-            (NotificationHandler::GROUP, told_stats),
-            (DEAD_LETTERS, dead_letter_stats),
-        ],
+        consumers: loops.stats.into_inner(),
         notifications: Arc::clone(&stores.notifications),
         copying: tokio::sync::Mutex::new(()),
     });
@@ -320,6 +334,13 @@ pub(super) async fn start(
     })
 }
 
+fn followed<A: SupervisedActor>(
+    spec: ActorSpec<A>,
+    followers: impl IntoIterator<Item = ActorSpec<LoopActor>>,
+) -> ActorSpec<A> {
+    followers.into_iter().fold(spec, ActorSpec::follower)
+}
+
 /// What the loops share.
 pub(super) struct Loops<'a> {
     config: &'a Config,
@@ -327,18 +348,26 @@ pub(super) struct Loops<'a> {
     pub(super) stop_consumers: Stopping,
     stop_relays: Stopping,
     lives: RefCell<Vec<NewestLife>>,
+    /// By group.
+    stats: RefCell<Vec<(String, Arc<ConsumerStats>)>>,
 }
 
 impl Loops<'_> {
+    /// The consumer of a group, if it is of a role that this process has; every process has what is of none.
+    #[expect(clippy::too_many_arguments, reason = "each is named where it is called")]
     fn consumer(
         &self,
+        role: Option<Role>,
         actor: &str,
         group: &str,
         topics: &[crate::domain::events::Topic],
         source: &'static str,
         store: &Arc<dyn ConsumptionStore>,
         handler: Arc<dyn BatchHandler>,
-    ) -> (ActorSpec<LoopActor>, Arc<ConsumerStats>) {
+    ) -> Option<ActorSpec<LoopActor>> {
+        if role.is_some_and(|role| !self.config.roles.has(role)) {
+            return None;
+        }
         let events = &self.config.events;
         let millis = Duration::from_millis;
         let settings = ConsumerSettings {
@@ -348,14 +377,13 @@ impl Loops<'_> {
             clock: now,
             ..ConsumerSettings::new(source)
         };
-        let group =
+        let consumer =
             Arc::new(ConsumerGroup::new(group, topics, Arc::clone(&self.log), Arc::clone(store), handler, settings));
-        let stats = group.stats();
-        let spec = self.loop_actor(actor, &self.stop_consumers, move |stop| {
-            let group = Arc::clone(&group);
-            async move { group.run(stop).await }
-        });
-        (spec, stats)
+        self.stats.borrow_mut().push((group.to_owned(), consumer.stats()));
+        Some(self.loop_actor(actor, &self.stop_consumers, move |stop| {
+            let consumer = Arc::clone(&consumer);
+            async move { consumer.run(stop).await }
+        }))
     }
 
     fn tail(&self, live: &LiveHub) -> ActorSpec<LoopActor> {

@@ -46,8 +46,8 @@ pub(super) struct IdArgs {
 }
 
 pub(super) fn run(config: &Config, command: &DeadLettersCommand) -> Result<ExitCode, Failure> {
-    let operations = app::open_operations(config)?;
     runtime()?.block_on(async {
+        let operations = app::open_operations(config).await?;
         match command {
             DeadLettersCommand::List(arguments) => list(&operations, arguments).await,
             DeadLettersCommand::Replay(arguments) => settle(&operations, &arguments.ids, Settling::Replay).await,

@@ -121,9 +121,6 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         return schema::run(command);
     }
     let config = load(&cli.settings)?;
-    if !matches!(&cli.command, Some(Command::Config(_))) {
-        config.require_built_adapters()?;
-    }
     match &cli.command {
         None | Some(Command::Serve) => serve::run(config),
         Some(Command::Migrate) => migrate::run(&config),

@@ -22,7 +22,8 @@ pub(super) fn run(config: &Config, command: &RecommendationsCommand) -> Result<E
 }
 
 fn rebuild(config: &Config) -> Result<ExitCode, Failure> {
-    let (orders, recommendations) = app::open_history(config)?;
+    let runtime = runtime()?;
+    let (orders, recommendations) = runtime.block_on(app::open_history(config))?;
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} orders, {per_sec}, {eta} left")
         .expect("the template is fixed and names known keys only");
     let bar = ProgressBar::new(0).with_style(style);
@@ -31,7 +32,7 @@ fn rebuild(config: &Config) -> Result<ExitCode, Failure> {
         bar.set_position(done);
     };
     let limits = config.recommendations.rules().limits;
-    let rebuilt = runtime()?.block_on(app::rebuild(&*orders, &*recommendations, limits, &progress));
+    let rebuilt = runtime.block_on(app::rebuild(&*orders, &*recommendations, limits, &progress));
     bar.finish_and_clear();
     match rebuilt.map_err(|error| Failure::GaveUp(error.to_string()))? {
         Rebuilt::Done(orders) => {

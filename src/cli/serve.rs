@@ -34,7 +34,9 @@ async fn serve(config: Config) -> Result<ExitCode, Failure> {
     } else if app.has_demo_data() {
         eprintln!("{}", app::demo_accounts());
     }
-    print(format_args!("souk ready: http://{}/graphql", app.public_address()));
+    if let Some(address) = app.public_address() {
+        print(format_args!("souk ready: http://{address}/graphql"));
+    }
     print(format_args!("souk admin: http://{}", app.admin_address()));
     match app.run_until(stop).await {
         Ended::Stopped => Ok(ExitCode::SUCCESS),

@@ -13,14 +13,12 @@ pub enum ConfigError {
     /// All that is wrong, not only the first, so that a file is corrected in one go.
     #[error("{}", in_lines(.0))]
     Problems(Vec<Problem>),
-    #[error("{}", in_lines(.0))]
-    NotBuilt(Vec<Problem>),
 }
 
 impl ConfigError {
     pub fn problems(&self) -> &[Problem] {
         match self {
-            Self::Problems(problems) | Self::NotBuilt(problems) => problems,
+            Self::Problems(problems) => problems,
             Self::Unreadable { .. } | Self::Syntax { .. } => &[],
         }
     }

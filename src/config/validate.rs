@@ -30,24 +30,6 @@ impl Config {
         if check.problems.is_empty() { Ok(()) } else { Err(ConfigError::Problems(check.problems)) }
     }
 
-    /// Refuses the adapters that this build does not have. The settings of those are valid, so that one file serves the
-    /// builds that have them; who starts a server asks here.
-    pub fn require_built_adapters(&self) -> Result<(), ConfigError> {
-        let wanted = [
-            ("store.kind", self.store.kind == StoreKind::Mongodb, "mongodb", "sqlite"),
-            ("events.kind", self.events.kind == EventsKind::Kafka, "kafka", "embedded"),
-            ("cache.kind", self.cache.kind == CacheKind::Redis, "redis", "memory"),
-        ];
-        let missing = |(key, _, name, built): (&str, bool, &str, &str)| Problem {
-            key: key.into(),
-            place: Place::Unstated,
-            what: format!("this build has no adapter for {name} yet"),
-            remedy: format!("set {key} = \"{built}\""),
-        };
-        let problems: Vec<_> = wanted.into_iter().filter(|(_, wanted, ..)| *wanted).map(missing).collect();
-        if problems.is_empty() { Ok(()) } else { Err(ConfigError::NotBuilt(problems)) }
-    }
-
     fn check_ranges(&self, check: &mut Check) {
         check.range("shutdown_timeout_ms", self.shutdown_timeout_ms, 1..=3_600_000);
         check.range("start_timeout_ms", self.start_timeout_ms, 1..=3_600_000);

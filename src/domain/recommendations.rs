@@ -125,7 +125,7 @@ pub fn settle(known: Option<OrderState>, cancelled: bool) -> Option<(OrderState,
 }
 
 /// A product that a user bought.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bought {
     pub product_id: ProductId,
     pub category: String,
@@ -134,7 +134,7 @@ pub struct Bought {
 }
 
 /// What all orders say of an item.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ItemCounts {
     pub category: String,
     /// Orders that hold it.
@@ -145,7 +145,7 @@ pub struct ItemCounts {
 }
 
 /// What was bought with an item.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbours {
     /// Some were forgotten: one that is not here may have been bought with the item.
     pub trimmed: bool,
@@ -153,7 +153,7 @@ pub struct Neighbours {
 }
 
 /// Everything that a user's recommendations are made from.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Orders of all users, and their items together.
     pub orders: i64,

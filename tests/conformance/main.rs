@@ -9,6 +9,7 @@
 mod harness;
 
 mod accounts;
+mod cache;
 mod campaigns;
 mod consumption;
 mod inventory;

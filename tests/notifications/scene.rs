@@ -189,6 +189,7 @@ pub fn scene(setting: Setting) -> Scene {
         store: Arc::clone(&port),
         workers: workers.iter().map(ActorSpec::address).collect(),
         wake: Arc::clone(&wake),
+        alone: true,
         foreign_writes: store.foreign_writes(),
         origin,
         limits: setting.limits,

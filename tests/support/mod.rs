@@ -7,6 +7,7 @@
 pub mod client;
 pub mod mail_links;
 pub mod process;
+pub mod servers;
 pub mod sink;
 pub mod socket;
 
@@ -35,13 +36,22 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 pub const PASSWORD: &str = "correct horse battery";
 
 /// Waits until `check` gives a value; asks again every few milliseconds, at most until the deadline.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, check: impl FnMut() -> F) -> T {
+    eventually_within(DEADLINE, what, check).await
+}
+
+/// As [`eventually`], for what may take longer.
+pub async fn eventually_within<T, F: Future<Output = Option<T>>>(
+    deadline: Duration,
+    what: &str,
+    mut check: impl FnMut() -> F,
+) -> T {
     let began = Instant::now();
     loop {
         if let Some(value) = check().await {
             return value;
         }
-        assert!(began.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        assert!(began.elapsed() < deadline, "not within {deadline:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -78,6 +88,7 @@ pub async fn spawn_app_with(change: impl FnOnce(&mut Config)) -> TestApp {
 /// As [`spawn_app_with`], on a folder that an earlier shop has left.
 pub async fn spawn_app_in(dir: TempDir, change: impl FnOnce(&mut Config)) -> TestApp {
     let mut config = Config::for_testing(dir.path());
+    servers::use_for(&mut config, dir.path());
     change(&mut config);
     let (started, addresses) = oneshot::channel();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -85,7 +96,7 @@ pub async fn spawn_app_in(dir: TempDir, change: impl FnOnce(&mut Config)) -> Tes
     let thread = std::thread::spawn(move || {
         actix_rt::System::new().block_on(async move {
             let app = App::start(own_config).await.expect("the shop starts");
-            started.send((app.public_address(), app.admin_address())).unwrap();
+            started.send((app.public_address().unwrap(), app.admin_address())).unwrap();
             app.run_until(async { drop(stopped.await) }).await
         })
     });
@@ -135,8 +146,8 @@ impl Drop for TestApp {
             if let Some(thread) = self.thread.take() {
                 drop(thread.join());
             }
-        } else {
-            self.finish();
+        } else if self.finish().is_some() {
+            servers::remove(&self.config);
         }
     }
 }

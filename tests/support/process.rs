@@ -39,6 +39,20 @@ pub fn souk(data_dir: &Path) -> Command {
 impl ShopProcess {
     /// Started and ready, with these settings over those of a test.
     pub fn start(data_dir: &Path, settings: &[(&str, &str)]) -> Self {
+        let (mut shop, lines) = Self::launch(data_dir, settings);
+        shop.public = shop.ready_line(&lines, "souk ready: http://", "/graphql");
+        shop.admin = shop.ready_line(&lines, "souk admin: http://", "");
+        shop
+    }
+
+    /// As [`Self::start`], by settings that make it no gateway: it has no public address.
+    pub fn start_without_gateway(data_dir: &Path, settings: &[(&str, &str)]) -> Self {
+        let (mut shop, lines) = Self::launch(data_dir, settings);
+        shop.admin = shop.ready_line(&lines, "souk admin: http://", "");
+        shop
+    }
+
+    fn launch(data_dir: &Path, settings: &[(&str, &str)]) -> (Self, mpsc::Receiver<String>) {
         let mut command = souk(data_dir);
         command
             .args(["--listen", "127.0.0.1:0"])
@@ -58,11 +72,8 @@ impl ShopProcess {
             text
         });
         let lines = lines_of(child.stdout.take().expect("stdout is piped"));
-        let mut shop =
-            Self { child, public: ([0, 0, 0, 0], 0).into(), admin: ([0, 0, 0, 0], 0).into(), stderr: Some(collector) };
-        shop.public = shop.ready_line(&lines, "souk ready: http://", "/graphql");
-        shop.admin = shop.ready_line(&lines, "souk admin: http://", "");
-        shop
+        let nowhere = ([0, 0, 0, 0], 0).into();
+        (Self { child, public: nowhere, admin: nowhere, stderr: Some(collector) }, lines)
     }
 
     fn ready_line(&mut self, lines: &mpsc::Receiver<String>, before: &str, after: &str) -> SocketAddr {

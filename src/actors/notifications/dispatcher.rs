@@ -49,6 +49,8 @@ pub struct DispatchTools {
     pub wake: Arc<Notify>,
     /// Changes when another process has written to the store.
     pub foreign_writes: watch::Receiver<u64>,
+    /// No other process delivers from this store: a lease that nobody here holds is nobody's.
+    pub alone: bool,
     /// Nothing is sent before links can be made.
     pub origin: watch::Receiver<Option<String>>,
     pub limits: StandardLimits,
@@ -71,7 +73,9 @@ pub async fn run(tools: Arc<DispatchTools>, mut stop: watch::Receiver<bool>) {
         known = origin.wait_for(Option::is_some) => if known.is_err() { return },
     }
     let mut dispatcher = Dispatcher::new(tools);
-    dispatcher.void_leases(&mut stop).await;
+    if dispatcher.tools.alone {
+        dispatcher.void_leases(&mut stop).await;
+    }
     while !*stop.borrow() {
         dispatcher.hand_out().await;
         if dispatcher.is_time_to_claim() {

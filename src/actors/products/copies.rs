@@ -1,4 +1,4 @@
-//! Copies of the catalogue in this process: at most 1 s old, counted from before they were read.
+//! Copies of the catalogue in this process: at most [`PROCESS_COPY_AGE`] old, counted from before they were read.
 //!
 //! Reads of single products that miss are gathered while another read is on its way and fetched together (natural
 //! batching: no timer). A change that this process makes drops the copy and fences reads that began before it. Stock moves
@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -20,10 +20,8 @@ use crate::domain::ids::ProductId;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::products::{Category, Product, ProductFilter, ProductSort};
 use crate::store::StoreError;
-use crate::store::products::ProductStore;
-
-/// Catalogue reads and the prices of new orders follow a change within this time on every process.
-const MAX_AGE: Duration = Duration::from_secs(1);
+use crate::store::cache::PROCESS_COPY_AGE;
+use crate::store::cache::products::CatalogueReads;
 
 /// Single products kept, in bytes.
 const PRODUCTS_BYTES: u64 = 8 * 1024 * 1024;
@@ -43,7 +41,7 @@ struct Copy<T> {
 
 impl<T> Copy<T> {
     fn is_fresh(&self) -> bool {
-        self.read_at.elapsed() < MAX_AGE
+        self.read_at.elapsed() < PROCESS_COPY_AGE
     }
 }
 
@@ -103,7 +101,7 @@ struct Gathering {
 }
 
 pub struct ProductCopies {
-    store: Arc<dyn ProductStore>,
+    reads: CatalogueReads,
     products: Cache<ProductId, Copy<Arc<Product>>, ProductBytes>,
     /// The same, but the stock may be of any age.
     offers: Cache<ProductId, Copy<Arc<Product>>, ProductBytes>,
@@ -124,9 +122,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl ProductCopies {
-    pub fn new(store: Arc<dyn ProductStore>) -> Self {
+    pub fn new(reads: CatalogueReads) -> Self {
         Self {
-            store,
+            reads,
             products: Cache::with_weighter(10_000, PRODUCTS_BYTES, ProductBytes),
             offers: Cache::with_weighter(10_000, PRODUCTS_BYTES, ProductBytes),
             pages: Cache::with_weighter(200, PAGES_BYTES, PageBytes),
@@ -210,7 +208,7 @@ impl ProductCopies {
 
     async fn read_and_keep(&self, ids: &[ProductId]) -> Answer {
         let (read_at, fence) = (Instant::now(), self.fence.load(Ordering::Acquire));
-        let products = self.store.products(ids).await?;
+        let products = self.reads.products(ids).await?;
         let fenced = lock(&self.fenced);
         for product in &products {
             let known = fenced.get(&product.id).copied().unwrap_or_default();
@@ -236,7 +234,7 @@ impl ProductCopies {
             return Ok(Page::clone(&copy.value.page));
         }
         let read_at = Instant::now();
-        let read = self.store.list_products(&key.1, key.2, &page).await?;
+        let read = self.reads.list_products(&key.1, key.2, &page).await?;
         let bytes = page_bytes(&key, &read) as u64;
         self.pages.insert(key, Copy { value: WeighedPage { page: Arc::new(read.clone()), bytes }, read_at });
         Ok(read)
@@ -252,13 +250,15 @@ impl ProductCopies {
             return Ok(copy.value.clone());
         }
         let read_at = Instant::now();
-        let categories = self.store.categories().await?;
+        let categories = self.reads.categories().await?;
         *lock(&self.categories) = Some((generation, Copy { value: categories.clone(), read_at }));
         Ok(categories)
     }
 
     /// A product is now this: pages and copies made before are not used any more.
-    pub fn changed(&self, product: &Product) {
+    pub async fn changed(&self, product: &Product) {
+        // First what processes share: a read that begins after the answer must not find it there.
+        self.reads.forget(product).await;
         self.forget(product.id, |fence, now| *fence = Fence { changed: now, edited: now });
         self.offers.remove(&product.id);
         self.generation.fetch_add(1, Ordering::AcqRel);

@@ -25,18 +25,19 @@ use crate::domain::page::Page;
 use crate::domain::products::{Category, Product};
 use crate::domain::text::{MAX_KEY, MAX_TEXT, check_text};
 use crate::store::StoreError;
+use crate::store::cache::products::CatalogueReads;
 use crate::store::consumption::Consumed;
 use crate::store::products::{AdjustStock as Adjusted, EditProduct as Edited, InsertProduct, ProductStore};
 
 pub struct ProductActor {
-    store: Arc<dyn ProductStore>,
+    reads: CatalogueReads,
     copies: Arc<ProductCopies>,
 }
 
 impl ProductActor {
-    pub fn new(store: Arc<dyn ProductStore>) -> Self {
-        let copies = Arc::new(ProductCopies::new(Arc::clone(&store)));
-        Self { store, copies }
+    pub fn new(reads: CatalogueReads) -> Self {
+        let copies = Arc::new(ProductCopies::new(reads.clone()));
+        Self { reads, copies }
     }
 
     fn beside<T, E, F>(
@@ -46,7 +47,7 @@ impl ProductActor {
     where
         F: Future<Output = Result<T, E>> + 'static,
     {
-        Box::pin(work(Arc::clone(&self.store), Arc::clone(&self.copies)))
+        Box::pin(work(Arc::clone(&self.reads.store), Arc::clone(&self.copies)))
     }
 }
 
@@ -104,7 +105,7 @@ impl Handler<CreateProduct> for ProductActor {
             let (product, event) = product.create(ProductId::from_uuid(Uuid::now_v7()), now())?;
             match store.insert_product(product.clone(), event).await? {
                 InsertProduct::Inserted => {
-                    copies.changed(&product);
+                    copies.changed(&product).await;
                     Ok(product)
                 }
                 InsertProduct::SkuTaken => Err(DomainError::SkuTaken),
@@ -126,7 +127,7 @@ impl Handler<EditProduct> for ProductActor {
             edit.check()?;
             match store.edit_product(id, expected_version, edit, now()).await? {
                 Edited::Edited(product) => {
-                    copies.changed(&product);
+                    copies.changed(&product).await;
                     Ok(product)
                 }
                 Edited::NotFound => Err(not_found("id")),
@@ -149,7 +150,7 @@ impl Handler<AdjustStock> for ProductActor {
             }
             match store.adjust_stock(adjustment, now()).await? {
                 Adjusted::Adjusted(product) => {
-                    copies.changed(&product);
+                    copies.changed(&product).await;
                     Ok(product)
                 }
                 Adjusted::Replayed(product) => Ok(product),

@@ -9,9 +9,10 @@ use quick_cache::sync::Cache;
 
 use crate::domain::ids::{ProductId, UserId};
 use crate::domain::recommendations::Ranked;
+use crate::store::cache::PROCESS_COPY_AGE;
 
-/// Rankings follow what other processes apply within this time.
-const MAX_AGE: Duration = Duration::from_secs(1);
+/// Rankings follow what other processes apply within a second.
+const MAX_AGE: Duration = PROCESS_COPY_AGE;
 
 /// Users whose rankings are kept: a ranking takes about 20 KiB.
 const USERS: usize = 1_000;

@@ -31,6 +31,7 @@ use crate::domain::page::{MAX_PAGE_SIZE, PageRequest};
 use crate::domain::products::{Product, ProductFilter, ProductSort};
 use crate::domain::recommendations::{Evidence, HistoryChange, Ranked, Reason, Rules, rank};
 use crate::store::StoreError;
+use crate::store::cache::recommendations::EvidenceReads;
 use crate::store::consumption::Consumed;
 use crate::store::recommendations::{RecommendationStore, UserHistory};
 
@@ -40,11 +41,14 @@ const SPARE: usize = 20;
 /// The recommendations actor's tools.
 pub struct RecommendationTools {
     pub store: Arc<dyn RecommendationStore>,
+    pub reads: EvidenceReads,
     pub products: Address<ProductActor>,
     pub rules: Rules,
     pub ask_deadline: Duration,
     /// Fires when another process has written to the store: a rebuild, perhaps.
     pub foreign_writes: watch::Receiver<u64>,
+    /// Whether this process announces what has changed; else it only shows and rates.
+    pub announces: bool,
 }
 
 pub struct RecommendationActor {
@@ -76,7 +80,9 @@ impl Actor for RecommendationActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.spawn(announcer::run(Arc::clone(&self.shared)).into_actor(self));
+        if self.shared.tools.announces {
+            ctx.spawn(announcer::run(Arc::clone(&self.shared)).into_actor(self));
+        }
         let (shared, mut foreign_writes) = (Arc::clone(&self.shared), self.shared.tools.foreign_writes.clone());
         let forget = async move {
             while foreign_writes.changed().await.is_ok() {
@@ -95,8 +101,10 @@ impl Shared {
         if !fresh && let Some(copy) = self.copies.get(user) {
             return Ok(copy);
         }
-        let (read, mut evidence) = self.evidence(&[user]).await?;
-        Ok(self.ranked(user, read, evidence.pop().unwrap_or_default()))
+        let read = self.copies.begin();
+        let reads = &self.tools.reads;
+        let evidence = if fresh { reads.newest(user).await? } else { reads.recent(user).await? };
+        Ok(self.ranked(user, read, evidence))
     }
 
     /// Of each of these users, for [`Self::ranked`].
@@ -176,9 +184,10 @@ impl Shared {
         Ok(products.into_iter().map(|product| (product.id, product)).collect())
     }
 
-    /// Something of this user has changed.
-    fn changed(&self, user: UserId) {
-        self.copies.forget(user);
+    /// Something of these users has changed.
+    async fn changed(&self, users: &[UserId]) {
+        self.tools.reads.forget(users.iter().copied()).await;
+        users.iter().for_each(|user| self.copies.forget(*user));
         self.due.notify_one();
     }
 }
@@ -208,7 +217,7 @@ impl Handler<Rate> for RecommendationActor {
                 return Err(DomainError::NotFound { what: "the product", field: path("productId") });
             }
             shared.tools.store.rate(user_id, product_id, liked, now()).await?;
-            shared.changed(user_id);
+            shared.changed(&[user_id]).await;
             Ok(())
         })
     }
@@ -262,7 +271,7 @@ impl Handler<ApplyHistory> for RecommendationActor {
             let users: Vec<UserId> = changes.iter().map(HistoryChange::user_id).collect();
             let applied = shared.tools.store.apply(changes, shared.tools.rules.limits, consumption).await;
             // Also after a failure: whether it was written is unknown.
-            users.into_iter().for_each(|user| shared.changed(user));
+            shared.changed(&users).await;
             applied
         })
     }

@@ -40,7 +40,7 @@ impl Score {
 }
 
 /// Orders that hold two items.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairCounts {
     pub together: i64,
     /// Of these, in how many the other came later in the basket.

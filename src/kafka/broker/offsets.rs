@@ -84,10 +84,7 @@ fn patiently<T>(ask: impl Fn() -> KafkaResult<T>) -> Result<T, LogError> {
 
 fn is_passing(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{LeaderNotAvailable, NotLeaderForPartition, UnknownTopicOrPartition};
-    matches!(
-        error.rdkafka_error_code(),
-        Some(LeaderNotAvailable | NotLeaderForPartition | UnknownTopicOrPartition)
-    )
+    matches!(error.rdkafka_error_code(), Some(LeaderNotAvailable | NotLeaderForPartition | UnknownTopicOrPartition))
 }
 
 pub(super) fn bounds<C: ConsumerContext>(

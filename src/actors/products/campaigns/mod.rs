@@ -41,7 +41,9 @@ impl Actor for CampaignActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.spawn(run(Arc::clone(&self.tools), Arc::clone(&self.work)).into_actor(self));
+        if self.tools.runs {
+            ctx.spawn(run(Arc::clone(&self.tools), Arc::clone(&self.work)).into_actor(self));
+        }
     }
 }
 

@@ -40,6 +40,8 @@ pub struct CampaignTools {
     pub schedules: Vec<Schedule>,
     pub triggers: TriggerRules,
     pub clock: fn() -> Timestamp,
+    /// Whether this process fires schedules and writes campaigns out; else it only launches and shows them.
+    pub runs: bool,
 }
 
 /// Works until it is dropped.

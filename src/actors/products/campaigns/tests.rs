@@ -73,7 +73,7 @@ impl Shop {
 
     fn tools(self: &Arc<Self>, schedules: Vec<Schedule>, clock: fn() -> Timestamp) -> Arc<CampaignTools> {
         let (store, neighbours) = (self.clone(), self.clone());
-        Arc::new(CampaignTools { store, neighbours, schedules, triggers: TriggerRules::default(), clock })
+        Arc::new(CampaignTools { store, neighbours, schedules, triggers: TriggerRules::default(), clock, runs: true })
     }
 
     fn start(self: &Arc<Self>) -> tokio::task::JoinHandle<()> {

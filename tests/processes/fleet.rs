@@ -1,0 +1,88 @@
+//! A shop of many processes under names of its own on the test's servers.
+
+use std::process::Command;
+
+use souk::actors::users::messages::{CreateAccount, Password};
+use souk::config::Config;
+use souk::domain::text::Email;
+use souk::domain::users::Role;
+use tempfile::TempDir;
+
+use crate::support::process::ShopProcess;
+use crate::support::{Account, Client, PASSWORD, client, servers};
+
+pub struct Fleet {
+    pub config: Config,
+    settings: Vec<(String, String)>,
+    dir: TempDir,
+}
+
+impl Fleet {
+    /// Nothing runs yet. The servers are those of the environment.
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::for_testing(dir.path());
+        servers::put_on(&mut config, dir.path());
+        let (store, events) = (&config.store, &config.events);
+        let settings = [
+            ("SOUK__STORE__KIND", "mongodb".to_owned()),
+            ("SOUK__STORE__URI", store.uri.expose().to_owned()),
+            ("SOUK__STORE__PREFIX", store.prefix.clone()),
+            ("SOUK__EVENTS__KIND", "kafka".to_owned()),
+            ("SOUK__EVENTS__BROKERS", events.brokers.join(",")),
+            ("SOUK__EVENTS__PREFIX", events.prefix.clone()),
+            ("SOUK__EVENTS__PARTITIONS", events.partitions.to_string()),
+            ("SOUK__CACHE__KIND", "redis".to_owned()),
+            ("SOUK__CACHE__URI", config.cache.uri.expose().to_owned()),
+        ];
+        Self { settings: settings.map(|(name, value)| (name.to_owned(), value)).to_vec(), config, dir }
+    }
+
+    /// A process of these roles, ready.
+    pub fn start(&self, roles: &str) -> ShopProcess {
+        let mut settings: Vec<(&str, &str)> =
+            self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        settings.push(("SOUK__ROLES", roles));
+        let data = self.dir.path().join("data");
+        if roles == "all" || roles.contains("gateway") {
+            ShopProcess::start(&data, &settings)
+        } else {
+            ShopProcess::start_without_gateway(&data, &settings)
+        }
+    }
+
+    /// Made as `souk admin create` does it, signed in at a gateway.
+    pub async fn staff(&self, gateway: &Client) -> Account {
+        let email = client::fresh_email();
+        let account = CreateAccount {
+            email: Email::parse(&email).unwrap(),
+            name: "Staff".into(),
+            password: Password(PASSWORD.into()),
+            role: Role::Staff,
+        };
+        let config = self.config.clone();
+        let created = std::thread::spawn(move || souk::app::create_account(&config, account)).join().unwrap();
+        created.unwrap().unwrap();
+        gateway.sign_in(&email, PASSWORD).await
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            servers::remove_names(&self.config);
+        }
+    }
+}
+
+/// `scripts/servers COMMAND NAME`, on the set of servers that `SOUK_SERVERS_DIR` names.
+pub fn servers_script(command: &str, name: &str) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/servers");
+    let mut run = Command::new(script);
+    // What the variables name is somebody else's and left alone by the script.
+    for variable in ["SOUK_TEST_MONGODB_URI", "SOUK_TEST_KAFKA_BROKERS", "SOUK_TEST_REDIS_URI"] {
+        run.env_remove(variable);
+    }
+    let output = run.args([command, name]).output().expect("the script runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,17 @@
+//! Many processes of the real binary on real servers: they share the load, and what happens to one of them, or to a server, loses
+//! nothing and doubles nothing.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "test code: a failure here fails the test; chaos reports"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod books;
+mod chaos;
+mod fleet;
+mod load;
+mod roles;

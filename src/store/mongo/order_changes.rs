@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::TryStreamExt;
 use mongodb::Collection;
 use mongodb::bson::{Document, doc};
+use mongodb::options::Hint;
 use serde::Deserialize;
 
 use super::failure::Failure;
@@ -146,6 +147,11 @@ struct ChangedEntry {
     stamp_micros: i64,
 }
 
+/// The index of the stream; those that begin with the customer like it would be entered as gladly, and read to the end.
+fn by_change() -> Hint {
+    Hint::Keys(doc! { "customerId": 1, "stampMicros": 1 })
+}
+
 /// Every entry of the customer's orders that have changed since.
 async fn changed_since(
     orders: &Collection<ChangedOrder>,
@@ -154,7 +160,8 @@ async fn changed_since(
 ) -> Result<Vec<Change>, Failure> {
     let changed = doc! { "customerId": customer.to_string(), "stampMicros": { "$gte": since_micros } };
     let fields = doc! { "timeline.sequence": 1, "timeline.stampMicros": 1 };
-    let found: Vec<ChangedOrder> = orders.find(changed).projection(fields).await?.try_collect().await?;
+    let found: Vec<ChangedOrder> =
+        orders.find(changed).projection(fields).hint(by_change()).await?.try_collect().await?;
     let entries = found.into_iter().flat_map(|order| {
         let change = move |ChangedEntry { sequence, stamp_micros }| Change { stamp_micros, order: order.id, sequence };
         order.timeline.into_iter().map(change)
@@ -172,6 +179,7 @@ impl MongoOrderStore {
                     .find_one(doc! { "customerId": customer.to_string() })
                     .sort(doc! { "stampMicros": -1 })
                     .projection(doc! { "stampMicros": 1 })
+                    .hint(by_change())
                     .await?;
                 let Some(newest) = newest else { return Ok(Position::default()) };
                 let newest = newest.get_i64("stampMicros").unwrap_or_default();

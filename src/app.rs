@@ -44,7 +44,7 @@ use crate::telemetry::Metrics;
 
 pub use demo::{DEMO_ACCOUNTS, DEMO_PASSWORD};
 pub use rebuild::{Rebuilt, rebuild};
-pub use stores::{Stores, lock_data_dir, migrate, open_history, open_operations};
+pub use stores::{Stores, lock_data_dir, migrate, open_history, open_operations, open_users};
 
 use crate::gateway::admin::Phase;
 use crate::gateway::server::PublicServer;

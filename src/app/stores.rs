@@ -120,7 +120,7 @@ pub async fn open_history(config: &Config) -> Result<History, AppError> {
     }
 }
 
-pub(super) async fn open_users(config: &Config) -> Result<Arc<dyn UserStore>, AppError> {
+pub async fn open_users(config: &Config) -> Result<Arc<dyn UserStore>, AppError> {
     match config.store.kind {
         StoreKind::Sqlite => embedded::open_users(config),
         StoreKind::Mongodb => production::open_users(config).await,

@@ -38,7 +38,8 @@ async fn promotions(app: &TestApp, customer: &Account) -> Vec<String> {
 
 async fn until_sent(app: &TestApp, staff: &Account, id: &Value, count: i64) -> Value {
     eventually("the campaign is sent", async || {
-        let found = campaigns(app, staff).await.into_iter().find(|campaign| campaign["id"] == *id)?;
+        let query = format!("query($id: ID!) {{ node(id: $id) {{ ... on Campaign {{ {CAMPAIGN} }} }} }}");
+        let found = app.query(Some(&staff.token), &query, json!({ "id": id })).await["node"].take();
         (found["audienceSize"] == count && found["sent"] == count).then_some(found)
     })
     .await

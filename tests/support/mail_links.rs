@@ -1,26 +1,27 @@
 //! The tokens of mailed links, as the worker that sends the mail gets them: derived from the shop's own secret.
 
+use std::sync::Arc;
+
 use souk::actors::clock;
 use souk::actors::users::keys::stored_server_secret;
 use souk::actors::users::mail_tokens::MailTokens;
 use souk::domain::ids::UserId;
 use souk::domain::mail_requests::MailRequestKind;
 use souk::domain::users::Subscription;
-use souk::store::sqlite::SqliteUserStore;
 use souk::store::users::UserStore;
 
 use super::{Account, TestApp};
 
-/// The shop's users file beside the shop, and what derives the tokens.
+/// The shop's users store beside the shop, and what derives the tokens.
 pub struct MailLinks {
-    store: SqliteUserStore,
+    store: Arc<dyn UserStore>,
     tokens: MailTokens,
 }
 
 impl MailLinks {
     pub async fn of(app: &TestApp) -> Self {
-        let (store, _) = SqliteUserStore::open_in(&app.config.data_dir).unwrap();
-        let secret = stored_server_secret(&store, app.config.auth.key_secret.expose()).await.unwrap();
+        let store = souk::app::open_users(&app.config).await.unwrap();
+        let secret = stored_server_secret(&*store, app.config.auth.key_secret.expose()).await.unwrap();
         Self { store, tokens: MailTokens::new(&secret) }
     }
 

@@ -264,9 +264,12 @@ impl ProductCopies {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A product's stock may have changed: its copy is dropped, also one that is being read now.
-    pub fn stock_moved(&self, id: ProductId) {
-        self.forget(id, |fence, now| fence.changed = now);
+    /// The stock of these may have changed: their copies are dropped, also those that are being read now.
+    pub async fn stock_moved(&self, ids: &[ProductId]) {
+        self.reads.forget_stock(ids.iter().copied()).await;
+        for id in ids {
+            self.forget(*id, |fence, now| fence.changed = now);
+        }
     }
 
     fn forget(&self, id: ProductId, raise: impl FnOnce(&mut Fence, u64)) {

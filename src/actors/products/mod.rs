@@ -168,9 +168,7 @@ impl Handler<DecideInventory> for ProductActor {
     fn handle(&mut self, message: DecideInventory, _: &mut Context<Self>) -> Self::Result {
         self.beside(|store, copies| async move {
             let decided = store.decide_inventory(message.requests, message.consumption, now()).await;
-            for product in &message.touched {
-                copies.stock_moved(*product);
-            }
+            copies.stock_moved(&message.touched).await;
             decided
         })
     }

@@ -52,7 +52,7 @@ pub trait SharedCache: Send + Sync {
 
     async fn put(&self, entries: Vec<Entry>);
 
-    /// Ends entries, and refuses those of lower versions for as long as a read may take.
+    /// Ends entries, and refuses those of lower versions for longer than what was read before may be kept.
     async fn fence(&self, fences: Vec<Fence>);
 
     async fn is_there(&self) -> bool;

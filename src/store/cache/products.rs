@@ -18,8 +18,7 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::products::ProductStore;
 
-/// Reads of the catalogue. What a person changes ends its entry; stock moves with every order, and an entry shows it as it was
-/// at most [`super::SHARED_TTL`] ago.
+/// Reads of the catalogue. Whatever changes ends its entry; pages show stock as it was at most [`super::SHARED_TTL`] ago.
 #[derive(Clone)]
 pub struct CatalogueReads {
     pub store: Arc<dyn ProductStore>,
@@ -103,6 +102,14 @@ impl CatalogueReads {
     /// By name, archived products not counted.
     pub async fn categories(&self) -> Result<Vec<Category>, StoreError> {
         self.store.categories().await
+    }
+
+    /// The stock of these has moved, to what is not known here.
+    pub async fn forget_stock(&self, ids: impl IntoIterator<Item = ProductId>) {
+        if let Some(cache) = &self.cache {
+            let fences = ids.into_iter().map(|id| Fence { key: product_key(id), version: i64::MAX });
+            cache.fence(fences.collect()).await;
+        }
     }
 
     /// A product was changed by hand, to what it is now.

@@ -19,8 +19,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Nobody asks for so long after a failure.
 const QUIET: Duration = Duration::from_secs(1);
-/// A fence outlasts every read that began before it: of the store's operations none takes longer than ten seconds.
-const FENCE_TTL: Duration = Duration::from_secs(15);
+/// A fence outlasts every entry of a read that began before it: what took longer than [`super::SHARED_TTL`] is not kept.
+const FENCE_TTL: Duration = Duration::from_secs(1);
 
 /// Sets each key to its value, but over no entry of a higher version: `KEYS`, then for each of them version, value and
 /// milliseconds in `ARGV`. What cannot be read as an entry is replaced.

@@ -88,7 +88,7 @@ mod tests {
         announcer.announce(vec![event(1_000)]);
         assert_eq!(committed.len(), CAPACITY - 1);
         assert!(!sweeps.has_changed().unwrap());
-        while committed.len() > 0 {
+        while !committed.is_empty() {
             committed.recv().await.unwrap();
         }
         sweeps.changed().await.unwrap();

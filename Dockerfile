@@ -10,6 +10,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     cargo build --release --locked --features kafka-tls && install -D target/release/souk /out/souk
 
 FROM debian:bookworm-slim
+# A pinned version is gone from the archive as soon as it has a security fix.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates libssl3 zlib1g \
     && rm -rf /var/lib/apt/lists/* \

@@ -13,9 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::database::MongoDatabase;
 use super::failure::Failure;
-use super::notification_documents::{
-    NOTIFICATIONS, NotificationDocument, PACE, Stored, find, lease_text, position, save,
-};
+use super::notification_documents::{NOTIFICATIONS, PACE, Stored, find, lease_text, position, save};
 use super::transaction::Tx;
 use super::updates::Update;
 use super::values::date;
@@ -281,36 +279,51 @@ async fn save_pace(tx: &mut Tx, pace: Pace) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) async fn settle(tx: &mut Tx, attempt: &SettleAttempt) -> Result<Settled, Failure> {
-    let notifications = tx.collection::<NotificationDocument>(NOTIFICATIONS);
-    let held = doc! { "_id": attempt.id.to_string(), "lease": lease_text(attempt.lease), "status": QUEUED };
-    let held = notifications.find_one(held).session(tx.session()).await?;
-    let Some(held) = held else { return Ok(Settled::Lost) };
-    let (mut stored, at) = (Stored::try_from(held)?, attempt.at);
-    let again_at = stored.notification.settle(attempt.attempt.clone(), &attempt.policy, at, attempt.chance);
-    let status = stored.notification.status;
-    stored.due_at = again_at.unwrap_or(at);
-    stored.lease = None;
-    if status != NotificationStatus::Queued {
-        tx.emit(stored.notification.event(status.event_type(), at));
-    }
-    let settled = match status {
-        NotificationStatus::Queued => Settled::Again(stored.due_at),
-        NotificationStatus::Sent => Settled::Sent,
-        NotificationStatus::Skipped => {
-            if stored.notification.priority() == NotificationPriority::Standard {
-                let mut pace = pace(tx).await?;
-                pace.give_back(attempt.per_second);
-                save_pace(tx, pace).await?;
+/// Ends many attempts; of two of the same mail the first counts.
+pub(super) async fn settle(tx: &mut Tx, attempts: &[SettleAttempt]) -> Result<Vec<Settled>, Failure> {
+    let ids: Vec<String> = attempts.iter().map(|attempt| attempt.id.to_string()).collect();
+    let held = find(tx, doc! { "_id": { "$in": ids }, "status": QUEUED }).await?;
+    let mut held: HashMap<NotificationId, Stored> =
+        held.into_iter().map(|stored| (stored.notification.id, stored)).collect();
+    let mut ended = Vec::with_capacity(attempts.len());
+    let mut settled = Vec::with_capacity(attempts.len());
+    let mut given_back = Vec::new();
+    for attempt in attempts {
+        let is_held = held.get(&attempt.id).is_some_and(|stored| stored.lease == Some(attempt.lease));
+        let Some(mut stored) = is_held.then(|| held.remove(&attempt.id)).flatten() else {
+            settled.push(Settled::Lost);
+            continue;
+        };
+        let at = attempt.at;
+        let again_at = stored.notification.settle(attempt.attempt.clone(), &attempt.policy, at, attempt.chance);
+        let status = stored.notification.status;
+        stored.due_at = again_at.unwrap_or(at);
+        stored.lease = None;
+        if status != NotificationStatus::Queued {
+            tx.emit(stored.notification.event(status.event_type(), at));
+        }
+        settled.push(match status {
+            NotificationStatus::Queued => Settled::Again(stored.due_at),
+            NotificationStatus::Sent => Settled::Sent,
+            NotificationStatus::Skipped => {
+                if stored.notification.priority() == NotificationPriority::Standard {
+                    given_back.push(attempt.per_second);
+                }
+                Settled::Skipped
             }
-            Settled::Skipped
-        }
-        NotificationStatus::Dead => {
-            tx.emit(stored.notification.dead_letter_event(position(attempt.id), at));
-            Settled::Dead
-        }
-    };
-    save(tx, vec![stored]).await?;
+            NotificationStatus::Dead => {
+                tx.emit(stored.notification.dead_letter_event(position(attempt.id), at));
+                Settled::Dead
+            }
+        });
+        ended.push(stored);
+    }
+    if !given_back.is_empty() {
+        let mut pace = pace(tx).await?;
+        given_back.into_iter().for_each(|per_second| pace.give_back(per_second));
+        save_pace(tx, pace).await?;
+    }
+    save(tx, ended).await?;
     Ok(settled)
 }
 

@@ -22,6 +22,7 @@
 
 mod accounts;
 mod announcer;
+mod batches;
 mod campaigns;
 mod catalogue;
 mod co_purchases;

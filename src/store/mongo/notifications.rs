@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 
+use super::batches::Batches;
 use super::database::MongoDatabase;
 use super::intake::{TakeIn, insert, take_in};
 use super::notification_documents::MIGRATIONS;
@@ -21,9 +22,11 @@ use crate::store::notifications::{
 /// Notifications in their MongoDB database.
 pub struct MongoNotificationStore {
     database: MongoDatabase,
+    /// Workers that end their deliveries at the same time.
+    settlements: Batches<SettleAttempt, Settled>,
 }
 
-super::store_over_database!(MongoNotificationStore, Notifications, MIGRATIONS);
+super::store_over_database!(MongoNotificationStore, Notifications, MIGRATIONS, settlements: Batches::default());
 super::outbox_over_database!(MongoNotificationStore);
 
 #[async_trait]
@@ -48,7 +51,10 @@ impl NotificationStore for MongoNotificationStore {
     }
 
     async fn settle(&self, attempt: SettleAttempt) -> Result<Settled, StoreError> {
-        self.database.transaction(attempt, |tx, attempt| Box::pin(deliveries::settle(tx, attempt))).await
+        let settle = |attempts: Vec<SettleAttempt>| {
+            self.database.transaction(attempts, |tx, attempts| Box::pin(deliveries::settle(tx, attempts)))
+        };
+        self.settlements.call(attempt, settle).await
     }
 
     async fn release(&self, claimed: Vec<(NotificationId, Lease)>) -> Result<(), StoreError> {

@@ -1,6 +1,6 @@
 //! The users database: one document a user, with the words that a search finds it by.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
@@ -8,6 +8,7 @@ use mongodb::Collection;
 use mongodb::bson::{Bson, Document, doc};
 use serde::{Deserialize, Serialize};
 
+use super::batches::Batches;
 use super::database::MongoDatabase;
 use super::failure::{Failure, broken};
 use super::migrations::{Change, Migration, collection, index, indexes, partial_index, unique_index};
@@ -189,9 +190,11 @@ fn words_of(user: &User) -> Vec<String> {
 /// Users in their MongoDB database.
 pub struct MongoUserStore {
     database: MongoDatabase,
+    /// Reads by id that come at the same time.
+    lookups: Batches<Vec<UserId>, Vec<User>>,
 }
 
-super::store_over_database!(MongoUserStore, Users, MIGRATIONS);
+super::store_over_database!(MongoUserStore, Users, MIGRATIONS, lookups: Batches::default());
 super::outbox_over_database!(MongoUserStore);
 
 #[async_trait]
@@ -201,18 +204,21 @@ impl UserStore for MongoUserStore {
     }
 
     async fn users(&self, ids: &[UserId]) -> Result<Vec<User>, StoreError> {
-        let (users, ids) = (self.users(), ids.to_vec());
-        self.database
-            .read(async move {
-                let mut found: HashMap<UserId, User> = HashMap::with_capacity(ids.len());
-                let wanted: Vec<String> = ids.iter().map(UserId::to_string).collect();
+        let find = |calls: Vec<Vec<UserId>>| {
+            let users = self.users();
+            self.database.read(async move {
+                let mut found: HashMap<UserId, User> = HashMap::new();
+                let wanted: HashSet<String> = calls.iter().flatten().map(UserId::to_string).collect();
+                let wanted: Vec<String> = wanted.into_iter().collect();
                 let mut documents = users.find(doc! { "_id": { "$in": wanted } }).await?;
                 while let Some(document) = documents.try_next().await? {
                     found.insert(document.id, document.try_into()?);
                 }
-                Ok(ids.iter().filter_map(|id| found.get(id).cloned()).collect())
+                let of = |ids: &Vec<UserId>| ids.iter().filter_map(|id| found.get(id).cloned()).collect();
+                Ok(calls.iter().map(of).collect())
             })
-            .await
+        };
+        self.lookups.call(ids.to_vec(), find).await
     }
 
     async fn credentials(&self, email: &Email) -> Result<Option<(User, PasswordHash)>, StoreError> {

@@ -1,0 +1,156 @@
+//! Calls that come while others are under way are done together by the next one, so that a busy store gets few large
+//! commands instead of many small ones, and a single call waits for nobody.
+
+use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::store::StoreError;
+
+type Answer<O> = Result<O, StoreError>;
+
+/// One kind of call. Each caller may be dropped at any moment: whoever waits for a batch that is dropped is told that its
+/// outcome is unknown.
+pub(super) struct Batches<I, O> {
+    waiting: Mutex<Vec<(I, oneshot::Sender<Answer<O>>)>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl<I, O> Default for Batches<I, O> {
+    fn default() -> Self {
+        Self { waiting: Mutex::default(), turn: tokio::sync::Mutex::default() }
+    }
+}
+
+impl<I: Clone, O> Batches<I, O> {
+    fn waiting(&self) -> MutexGuard<'_, Vec<(I, oneshot::Sender<Answer<O>>)>> {
+        // Each change of the list is one call: a panic leaves it whole.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `work` answers every input in its place. A batch that fails is done again one by one, so that a call fails only of
+    /// its own.
+    pub(super) async fn call<F>(&self, input: I, work: impl Fn(Vec<I>) -> F) -> Answer<O>
+    where
+        F: Future<Output = Result<Vec<O>, StoreError>>,
+    {
+        let (answer, mut answered) = oneshot::channel();
+        self.waiting().push((input, answer));
+        let _turn = tokio::select! {
+            biased;
+            answer = &mut answered => return answer.unwrap_or_else(|_| Err(dropped())),
+            turn = self.turn.lock() => turn,
+        };
+        let (inputs, answers): (Vec<I>, Vec<_>) = std::mem::take(&mut *self.waiting()).into_iter().unzip();
+        match work(inputs.clone()).await {
+            Ok(outcomes) => {
+                for (answer, outcome) in answers.into_iter().zip(outcomes) {
+                    // Who is gone needs no answer.
+                    let _ = answer.send(Ok(outcome));
+                }
+            }
+            Err(error) if inputs.len() == 1 => {
+                for answer in answers {
+                    let _ = answer.send(Err(error.clone()));
+                }
+            }
+            Err(_) => {
+                for (input, answer) in inputs.into_iter().zip(answers) {
+                    let outcome = work(vec![input]).await;
+                    let outcome = outcome.and_then(|mut outcomes| outcomes.pop().ok_or_else(dropped));
+                    let _ = answer.send(outcome);
+                }
+            }
+        }
+        answered.await.unwrap_or_else(|_| Err(dropped()))
+    }
+}
+
+fn dropped() -> StoreError {
+    StoreError::Unavailable("the call that this one was done with was given up".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::future::join_all;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// Doubles numbers; refuses a batch with an odd one. Notes the batches; each waits for a permit.
+    struct Doubling {
+        batches: Batches<u32, u32>,
+        seen: Mutex<Vec<Vec<u32>>>,
+        permits: Semaphore,
+    }
+
+    impl Doubling {
+        fn new() -> Arc<Self> {
+            Arc::new(Self { batches: Batches::default(), seen: Mutex::default(), permits: Semaphore::new(0) })
+        }
+
+        async fn double(&self, number: u32) -> Answer<u32> {
+            let work = |numbers: Vec<u32>| async move {
+                self.seen.lock().unwrap().push(numbers.clone());
+                self.permits.acquire().await.unwrap().forget();
+                if numbers.iter().any(|number| number % 2 == 1) {
+                    return Err(StoreError::Broken("odd".into()));
+                }
+                Ok(numbers.iter().map(|number| number * 2).collect())
+            };
+            self.batches.call(number, work).await
+        }
+    }
+
+    async fn until(is_true: impl Fn() -> bool) {
+        while !is_true() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_a_call_is_under_way_is_one_batch_and_each_gets_its_own_answer() {
+        let doubling = Doubling::new();
+        let first = tokio::spawn({
+            let doubling = Arc::clone(&doubling);
+            async move { doubling.double(2).await }
+        });
+        until(|| !doubling.seen.lock().unwrap().is_empty()).await;
+        let rest = [4, 6, 8].map(|number| {
+            let doubling = Arc::clone(&doubling);
+            tokio::spawn(async move { doubling.double(number).await })
+        });
+        until(|| doubling.batches.waiting().len() == 3).await;
+        doubling.permits.add_permits(2);
+        assert_eq!(first.await.unwrap().unwrap(), 4);
+        let rest: Vec<u32> = join_all(rest).await.into_iter().map(|answer| answer.unwrap().unwrap()).collect();
+        assert_eq!(rest, [8, 12, 16]);
+        assert_eq!(*doubling.seen.lock().unwrap(), [vec![2], vec![4, 6, 8]]);
+    }
+
+    #[tokio::test]
+    async fn one_bad_call_of_a_batch_fails_alone() {
+        let doubling = Doubling::new();
+        doubling.permits.add_permits(10);
+        let answers = join_all([2, 3, 4].map(|number| doubling.double(number))).await;
+        let answers: Vec<Option<u32>> = answers.into_iter().map(Result::ok).collect();
+        assert_eq!(answers, [Some(4), None, Some(8)]);
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_is_dropped_leaves_the_others_an_answer_and_the_next_batch_its_turn() {
+        let doubling = Doubling::new();
+        let leader = tokio::spawn({
+            let doubling = Arc::clone(&doubling);
+            async move { doubling.double(2).await }
+        });
+        until(|| !doubling.seen.lock().unwrap().is_empty()).await;
+        leader.abort();
+        assert!(leader.await.unwrap_err().is_cancelled());
+        doubling.permits.add_permits(1);
+        assert_eq!(doubling.double(4).await.unwrap(), 8);
+    }
+}

@@ -31,10 +31,10 @@ pub fn measure(folder: &Path, table: &mut Table) {
     });
     let shop = Process::shop_with(
         &data_dir,
-        &[
-            ("SOUK__MAIL__KIND", "smtp"),
-            ("SOUK__MAIL__URI", &sink.uri()),
-            ("SOUK__NOTIFICATIONS__STANDARD_PER_RECIPIENT_PER_DAY", "10000"),
+        &vec![
+            ("SOUK__MAIL__KIND", "smtp".to_owned()),
+            ("SOUK__MAIL__URI", sink.uri()),
+            ("SOUK__NOTIFICATIONS__STANDARD_PER_RECIPIENT_PER_DAY", "10000".to_owned()),
         ],
     );
     // The events of what was queued are published first, and the first burst is no pace.

@@ -6,6 +6,9 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Variables that the shop reads.
+pub type Settings = Vec<(&'static str, String)>;
+
 /// A running server. Asked to stop when dropped.
 pub struct Process {
     child: Child,
@@ -26,25 +29,28 @@ fn without_settings(program: &str) -> Command {
     command
 }
 
-/// The release binary, or another one to compare it with; without settings of this process's own environment.
-pub fn souk(data_dir: &Path) -> Command {
+/// The release binary, or another one to compare it with; with these settings and none of this process's own environment.
+pub fn souk(data_dir: &Path, settings: &Settings) -> Command {
     let other = std::env::var("SOUK_BENCH_BINARY");
     let mut command = without_settings(other.as_deref().unwrap_or(env!("CARGO_BIN_EXE_souk")));
     command.current_dir(data_dir.parent().unwrap()).arg("--data-dir").arg(data_dir);
     command.env("SOUK__AUTH__BCRYPT_COST", "4").env("SOUK__LIMITS__ENABLED", "false");
+    command.envs(settings.iter().map(|(name, value)| (name, value)));
     command
 }
 
 impl Process {
     /// The release binary, ready.
     pub fn shop(data_dir: &Path, demo: bool) -> Self {
-        Self::shop_with(data_dir, &[("SOUK__DEMO", if demo { "true" } else { "false" })])
+        Self::shop_with(data_dir, &vec![("SOUK__DEMO", demo.to_string())])
     }
 
-    pub fn shop_with(data_dir: &Path, settings: &[(&str, &str)]) -> Self {
-        let mut command = souk(data_dir);
-        command.args(["--listen", "127.0.0.1:0"]).env("SOUK__ADMIN__LISTEN", "127.0.0.1:0");
-        command.env("SOUK__DEMO", "false").envs(settings.iter().copied());
+    /// Without demo data where the settings do not say otherwise.
+    pub fn shop_with(data_dir: &Path, settings: &Settings) -> Self {
+        let mut all = vec![("SOUK__DEMO", "false".to_owned()), ("SOUK__ADMIN__LISTEN", "127.0.0.1:0".to_owned())];
+        all.extend(settings.iter().cloned());
+        let mut command = souk(data_dir, &all);
+        command.args(["--listen", "127.0.0.1:0"]);
         Self::start(command, |line| {
             let address = line.strip_prefix("souk ready: http://")?.strip_suffix("/graphql")?;
             Some((address.parse().ok()?, None))

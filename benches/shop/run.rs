@@ -7,15 +7,12 @@ use serde_json::json;
 
 use crate::http::graphql_request;
 use crate::job::{Client, Job, Target, run};
+use crate::orders::{Orders, SUSTAINED};
 use crate::process::Process;
-use crate::shop::{CUSTOMERS, Caller, count, furnish, settle};
+use crate::shop::{CUSTOMERS, Caller, furnish};
 use crate::table::Table;
-use crate::{bare, mail, yardstick};
-
-const LINES: usize = 1;
-const BURST: usize = 10_000;
-const SUSTAINED: usize = 30_000;
-const ONE_CLIENT: usize = 2_000;
+use crate::yardstick::Disk;
+use crate::{bare, mail, servers};
 
 /// Which parts run; none named: all.
 #[derive(Default)]
@@ -24,6 +21,11 @@ pub struct Only(Vec<String>);
 impl Only {
     pub fn named(names: &[String]) -> Self {
         Self(names.to_vec())
+    }
+
+    /// Real servers are a table of their own.
+    fn is_of_servers(&self) -> bool {
+        self.0 == ["servers"]
     }
 
     fn wants(&self, name: &str) -> bool {
@@ -38,18 +40,22 @@ pub fn all(only: &Only) {
     let mut table = Table::default();
     let data_dir = folder.join("loaded");
     let mut sustained = 0.0;
+    if only.is_of_servers() {
+        servers::measure(folder, &mut table);
+        return table.print();
+    }
     {
         let shop = Process::shop(&data_dir, false);
-        let (target, staff) = furnish(&shop, &data_dir);
-        let mut bench = Orders { shop, target, caller: None, staff, folder };
+        let (target, staff) = furnish(&shop, &data_dir, &Vec::new());
+        let mut bench = Orders::new(shop, target, staff);
         if only.wants("orders") {
-            sustained = bench.throughput(&mut table);
+            sustained = bench.embedded_throughput(&mut table, &Disk::new(folder));
         }
         if only.wants("latency") {
             if sustained == 0.0 {
-                sustained = bench.sustained("pre", SUSTAINED).0;
+                sustained = bench.place("pre", 128, SUSTAINED).confirmed;
             }
-            bench.latency(&mut table, sustained);
+            bench.latency(&mut table, sustained, 100.0);
         }
         bench.shop.stop();
     }
@@ -63,140 +69,6 @@ pub fn all(only: &Only) {
         mail::measure(folder, &mut table);
     }
     table.print();
-}
-
-struct Orders<'a> {
-    shop: Process,
-    target: Target,
-    caller: Option<Caller>,
-    staff: String,
-    folder: &'a Path,
-}
-
-impl Orders<'_> {
-    fn caller(&mut self) -> &mut Caller {
-        let address = self.shop.address;
-        self.caller.get_or_insert_with(|| Caller::new(address))
-    }
-
-    /// Orders a second until the last was accepted and until the last was CONFIRMED; server's CPU seconds an order.
-    fn place(&mut self, prefix: &str, clients: usize, orders: usize) -> (f64, f64, f64) {
-        let staff = self.staff.clone();
-        let before = count(self.caller(), &staff, "CONFIRMED");
-        let (cpu, began) = (self.shop.cpu(), Instant::now());
-        let target = self.target.clone();
-        let done = run(&Job::Place { target, clients, orders, lines: LINES, prefix: prefix.to_owned() });
-        let ended = Instant::now();
-        settle(self.caller(), &staff);
-        // The client's own start is not the shop's time; it is what lies before its first request.
-        let confirmed_in = began.elapsed().as_secs_f64() - (ended.duration_since(began).as_secs_f64() - done.seconds);
-        let cpu = (self.shop.cpu() - cpu) / orders as f64;
-        let confirmed = count(self.caller(), &staff, "CONFIRMED") - before;
-        assert_eq!(confirmed as usize + done.failures, orders, "every accepted order is CONFIRMED in the end");
-        assert_eq!(done.failures, 0, "no order is refused");
-        eprintln!(
-            "  {prefix}: accepted in {:.2} s, confirmed in {confirmed_in:.2} s, server {:.0} us CPU an order, client {:.0}",
-            done.seconds,
-            cpu * 1e6,
-            done.cpu / orders as f64 * 1e6
-        );
-        (orders as f64 / done.seconds, orders as f64 / confirmed_in, cpu)
-    }
-
-    fn sustained(&mut self, prefix: &str, orders: usize) -> (f64, f64) {
-        let (_, confirmed, cpu) = self.place(prefix, 128, orders);
-        (confirmed, cpu)
-    }
-
-    fn throughput(&mut self, table: &mut Table) -> f64 {
-        let folder = self.folder;
-        self.place("warm", 128, 2_000);
-        // The yardstick is taken before and after each load: the machine's speed changes with its neighbours.
-        let mut last = yardstick::one_thread(folder);
-        let first = last;
-        let against = |last: &mut f64| {
-            let now = yardstick::one_thread(folder);
-            let mean = (*last + now) / 2.0;
-            *last = now;
-            mean
-        };
-        let many = yardstick::many_threads(folder);
-        table.row("durable inserts, 128 threads / 1 thread", format!("{:.2} ({many:.0}/s)", many / last), "", None);
-        let (accepted, confirmed, _) = self.place("one", 1, ONE_CLIENT);
-        let one = against(&mut last);
-        table.row("orderPlace, 1 client, accepted / 1 thread", ratio(accepted, one), "", None);
-        table.row("orderPlace, 1 client, CONFIRMED / 1 thread", ratio(confirmed, one), "", None);
-        let mut bursts: Vec<(f64, f64)> = Vec::new();
-        for round in 0..3 {
-            let accepted = self.place(&format!("burst{round}"), 128, BURST).0;
-            bursts.push((accepted, against(&mut last)));
-        }
-        let (accepted, one) = median(&mut bursts);
-        table.row(
-            "orderPlace, 128 clients, burst / 1 thread",
-            ratio(accepted, one),
-            ">= 2",
-            Some(accepted >= 2.0 * one),
-        );
-        table.row("orderPlace, 128 clients, burst / 128 threads", ratio(accepted, many), "", None);
-        let mut runs: Vec<(f64, f64)> = Vec::new();
-        let mut cpus = 0.0;
-        for round in 0..3 {
-            let (confirmed, cpu) = self.sustained(&format!("sust{round}"), SUSTAINED);
-            cpus += cpu / 3.0;
-            runs.push((confirmed, against(&mut last)));
-        }
-        let (confirmed, one) = median(&mut runs);
-        table.row(
-            "orderPlace, 128 clients, sustained / 1 thread",
-            ratio(confirmed, one),
-            ">= 1",
-            Some(confirmed >= one),
-        );
-        table.row("orderPlace, 128 clients, sustained / 128 threads", ratio(confirmed, many), "", None);
-        table.row(
-            "CPU of the server an order, to CONFIRMED",
-            format!("{:.0} us", cpus * 1e6),
-            "<= 300 us",
-            Some(cpus <= 300e-6),
-        );
-        let first = (first + last) / 2.0;
-        table.row("(the yardstick: durable inserts, 1 thread)", format!("{first:.0}/s"), "", None);
-        confirmed
-    }
-
-    fn latency(&mut self, table: &mut Table, sustained: f64) {
-        let staff = self.staff.clone();
-        settle(self.caller(), &staff);
-        let per_second = 0.7 * sustained;
-        let cpu = self.shop.cpu();
-        let target = self.target.clone();
-        let job = Job::Follow { target, followers: 16, per_second, seconds: 15.0, lines: LINES, prefix: "rate".into() };
-        let done = run(&job);
-        let placed = per_second * 15.0;
-        eprintln!(
-            "  {:.0} orders/s wanted, {:.0} placed; server {:.0} us CPU an order",
-            per_second,
-            placed / done.seconds,
-            (self.shop.cpu() - cpu) / placed * 1e6
-        );
-        assert_eq!(done.failures, 0, "no order is refused or lost");
-        let at = |part: f64| done.latencies_ms[((done.latencies_ms.len() - 1) as f64 * part) as usize];
-        let what = "orderPlace to CONFIRMED on the subscription at 70 % load";
-        table.row(&format!("{what}, p50"), format!("{:.1} ms", at(0.5)), "", None);
-        table.row(&format!("{what}, p99"), format!("{:.1} ms", at(0.99)), "< 100 ms", Some(at(0.99) < 100.0));
-        settle(self.caller(), &staff);
-    }
-}
-
-fn ratio(figure: f64, yardstick: f64) -> String {
-    format!("{:.2} ({figure:.0}/s)", figure / yardstick)
-}
-
-/// The run whose ratio is in the middle.
-fn median(runs: &mut [(f64, f64)]) -> (f64, f64) {
-    runs.sort_by(|one, other| (one.0 / one.1).total_cmp(&(other.0 / other.1)));
-    runs[runs.len() / 2]
 }
 
 /// CPU time a request of the server, against a bare handler in the same process.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Connection, graphql_request};
 use crate::job::Target;
-use crate::process::{Process, souk};
+use crate::process::{Process, Settings, souk};
 
 pub const CUSTOMERS: usize = 128;
 const PRODUCTS: usize = 200;
@@ -43,8 +43,8 @@ fn text(value: &Value) -> String {
 }
 
 /// The customers and products of a new shop, with the token of its staff.
-pub fn furnish(shop: &Process, data_dir: &Path) -> (Target, String) {
-    let mut create = souk(data_dir);
+pub fn furnish(shop: &Process, data_dir: &Path, settings: &Settings) -> (Target, String) {
+    let mut create = souk(data_dir, settings);
     create.args(["admin", "create", "--email", STAFF, "--name", "Bench", "--password-stdin"]);
     let mut child = create.spawn().unwrap();
     writeln!(child.stdin.take().unwrap(), "{PASSWORD}").unwrap();

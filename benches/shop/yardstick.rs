@@ -1,11 +1,17 @@
-//! What the disk and SQLite give without a shop: durable inserts of one order-sized row, a commit each.
+//! What a store gives without a shop: durable inserts of one order-sized row, a commit each. SQLite on the same disk, or
+//! the raw driver of MongoDB on the same server.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
+
+/// Rows a second.
+pub trait Yardstick {
+    fn per_second(&self) -> f64;
+}
 
 fn open(file: &Path) -> Connection {
     let connection = Connection::open(file).unwrap();
@@ -57,12 +63,24 @@ fn measure(folder: &Path, threads: usize, shared: bool, time: Duration) -> f64 {
     done.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64()
 }
 
-pub fn one_thread(folder: &Path) -> f64 {
-    measure(folder, 1, false, Duration::from_secs(2))
+/// SQLite in this folder.
+pub struct Disk(PathBuf);
+
+impl Disk {
+    pub fn new(folder: &Path) -> Self {
+        Self(folder.to_owned())
+    }
+
+    /// The faster of one connection a thread and one for all.
+    pub fn many_threads(&self) -> f64 {
+        let apart = measure(&self.0, 128, false, Duration::from_secs(2));
+        apart.max(measure(&self.0, 128, true, Duration::from_secs(2)))
+    }
 }
 
-/// The faster of one connection a thread and one for all.
-pub fn many_threads(folder: &Path) -> f64 {
-    let apart = measure(folder, 128, false, Duration::from_secs(2));
-    apart.max(measure(folder, 128, true, Duration::from_secs(2)))
+/// From one thread.
+impl Yardstick for Disk {
+    fn per_second(&self) -> f64 {
+        measure(&self.0, 1, false, Duration::from_secs(2))
+    }
 }

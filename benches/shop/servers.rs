@@ -1,0 +1,170 @@
+//! The order flow on MongoDB, Kafka and Redis, against single `insertOne`s of the raw driver on the same server.
+//!
+//! The servers are those that `scripts/servers` tells of; `scripts/bench servers` starts them. Databases and topics have names of
+//! their own; the databases are dropped at the end.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use mongodb::bson::{Document, doc};
+use mongodb::options::{ClientOptions, WriteConcern};
+use mongodb::{Client, Collection};
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use crate::orders::{Against, Orders, SUSTAINED, ratio};
+use crate::process::{Process, Settings};
+use crate::shop::furnish;
+use crate::table::Table;
+use crate::yardstick::Yardstick;
+
+const CLIENTS: usize = 128;
+const HOT_PIECES: u64 = 10_000;
+const HOT_BUYERS: usize = 50_000;
+
+fn address(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: scripts/bench servers sets it"))
+}
+
+pub fn measure(folder: &Path, table: &mut Table) {
+    let name = format!("bench{}", std::process::id());
+    let uri = address("SOUK_TEST_MONGODB_URI");
+    let settings: Settings = vec![
+        ("SOUK__STORE__KIND", "mongodb".into()),
+        ("SOUK__STORE__URI", uri.clone()),
+        ("SOUK__STORE__PREFIX", format!("{name}_")),
+        ("SOUK__EVENTS__KIND", "kafka".into()),
+        ("SOUK__EVENTS__BROKERS", address("SOUK_TEST_KAFKA_BROKERS")),
+        ("SOUK__EVENTS__PREFIX", format!("{name}-")),
+        ("SOUK__CACHE__KIND", "redis".into()),
+        ("SOUK__CACHE__URI", address("SOUK_TEST_REDIS_URI")),
+    ];
+    let server = MongoServer::connect(&uri, &name);
+    let data_dir = folder.join("servers");
+    let shop = Process::shop_with(&data_dir, &settings);
+    let (target, staff) = furnish(&shop, &data_dir, &settings);
+    let mut bench = Orders::new(shop, target, staff);
+    bench.place("warm", CLIENTS, 2_000);
+
+    let mut against = Against::new(&server, "insertOne");
+    bench.burst(table, &mut against);
+    let (commands, orders) = (server.commands(), 3 * SUSTAINED as u64);
+    let own = server.inserted();
+    let (sustained, cpu) = bench.sustained(table, &mut against);
+    let commands = server.commands() - commands - (server.inserted() - own);
+    let an_order = commands as f64 / orders as f64;
+    table.row("MongoDB commands an order, to CONFIRMED", format!("{an_order:.3}"), "<= 0.3", Some(an_order <= 0.3));
+    table.row("CPU of the shop an order, to CONFIRMED", format!("{:.0} us", cpu * 1e6), "", None);
+    bench.latency(table, sustained, 150.0);
+    hot_product(&mut bench, table);
+    against.row(table, "(the yardstick: insertOne, w: majority, 128 at a time)");
+    bench.shop.stop();
+    server.drop_databases(&name);
+}
+
+/// One product that everybody wants, against as many orders of two hundred products.
+fn hot_product(bench: &mut Orders, table: &mut Table) {
+    let staff = bench.staff.clone();
+    let input = json!({
+        "sku": "BENCH-HOT", "name": "The Product That Everybody Wants", "category": "Bench", "description": "",
+        "price": { "minorUnits": 1_000, "currency": "EUR" }, "available": HOT_PIECES,
+    });
+    let create = "mutation($input: ProductCreateInput!) { productCreate(input: $input) { product { id } userErrors { message } } }";
+    let made = bench.caller().query(Some(&staff), create, json!({ "input": input }));
+    let hot = made["productCreate"]["product"]["id"].as_str().expect("the product is made").to_owned();
+    let spread = bench.place("spread", CLIENTS, HOT_BUYERS).confirmed;
+    let (confirmed, rejected) = (bench.count("CONFIRMED"), bench.count("REJECTED"));
+    let verdicts = bench.place_of(vec![hot.clone()], "hot", CLIENTS, HOT_BUYERS).confirmed;
+    let (confirmed, rejected) = (bench.count("CONFIRMED") - confirmed, bench.count("REJECTED") - rejected);
+    let left = bench.caller().query(None, "query($id: ID!) { product(id: $id) { available } }", json!({ "id": hot }));
+    let left = left["product"]["available"].as_u64();
+    let exact = (confirmed, rejected, left) == (HOT_PIECES, HOT_BUYERS as u64 - HOT_PIECES, Some(0));
+    let figure = format!("{confirmed} CONFIRMED, {rejected} REJECTED, {} left", left.unwrap_or(u64::MAX));
+    table.row("10,000 pieces of one product, 50,000 buyers", figure, "exact", Some(exact));
+    let what = "verdicts a second, one product / two hundred";
+    table.row(what, ratio(verdicts, spread), ">= 0.8", Some(verdicts >= 0.8 * spread));
+}
+
+/// The server seen without the shop.
+struct MongoServer {
+    runtime: Runtime,
+    client: Client,
+    rows: Collection<Document>,
+    inserted: AtomicU64,
+}
+
+impl MongoServer {
+    fn connect(uri: &str, name: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let client = runtime.block_on(async {
+            let mut options = ClientOptions::parse(uri).await.unwrap();
+            options.write_concern = Some(WriteConcern::majority());
+            options.max_pool_size = Some(CLIENTS as u32);
+            Client::with_options(options).unwrap()
+        });
+        let rows = client.database(&format!("{name}_yardstick")).collection("orders");
+        Self { runtime, client, rows, inserted: AtomicU64::new(0) }
+    }
+
+    /// All commands that the server has answered, but for those that drivers send by themselves.
+    fn commands(&self) -> u64 {
+        const OF_DRIVERS: [&str; 6] = ["hello", "isMaster", "ping", "endSessions", "serverStatus", "buildInfo"];
+        let admin = self.client.database("admin");
+        let status = self.runtime.block_on(async { admin.run_command(doc! { "serverStatus": 1 }).await }).unwrap();
+        let commands = status.get_document("metrics").unwrap().get_document("commands").unwrap();
+        let counted = commands.iter().filter(|(name, _)| !OF_DRIVERS.contains(&name.as_str()));
+        counted.filter_map(|(_, figures)| figures.as_document()?.get_i64("total").ok()).map(i64::unsigned_abs).sum()
+    }
+
+    fn inserted(&self) -> u64 {
+        self.inserted.load(Ordering::Relaxed)
+    }
+
+    fn drop_databases(&self, name: &str) {
+        self.runtime.block_on(async {
+            for database in self.client.list_database_names().await.unwrap() {
+                if database.starts_with(&format!("{name}_")) {
+                    self.client.database(&database).drop().await.unwrap();
+                }
+            }
+        });
+    }
+}
+
+impl Yardstick for MongoServer {
+    fn per_second(&self) -> f64 {
+        const TIME: Duration = Duration::from_secs(3);
+        // About what an order's own document has.
+        let row = |number: u64| {
+            doc! {
+                "number": format!("bench-{number}"), "customerId": "usr_0123456789abcdef0123456789", "status": "PENDING",
+                "total": { "minorUnits": 1_250_i64, "currency": "EUR" },
+                "lines": [{
+                    "productId": "prd_0123456789abcdef0123456789", "sku": "BENCH-1", "name": "Measured Product 1",
+                    "unitPrice": { "minorUnits": 1_250_i64, "currency": "EUR" }, "quantity": 1,
+                }],
+                "timeline": [{ "sequence": 1, "status": "PENDING", "at": mongodb::bson::DateTime::now() }],
+            }
+        };
+        let done = Arc::new(AtomicU64::new(0));
+        let began = Instant::now();
+        self.runtime.block_on(async {
+            let clients = (0..CLIENTS).map(|_| {
+                let (rows, done) = (self.rows.clone(), Arc::clone(&done));
+                tokio::spawn(async move {
+                    while began.elapsed() < TIME {
+                        rows.insert_one(row(done.fetch_add(1, Ordering::Relaxed))).await.unwrap();
+                    }
+                })
+            });
+            for client in clients.collect::<Vec<_>>() {
+                client.await.unwrap();
+            }
+        });
+        let done = done.load(Ordering::Relaxed);
+        self.inserted.fetch_add(done, Ordering::Relaxed);
+        done as f64 / began.elapsed().as_secs_f64()
+    }
+}

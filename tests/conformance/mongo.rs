@@ -169,11 +169,18 @@ async fn while_the_server_is_away_calls_are_refused_soon_and_it_is_found_again()
     users.check().await.unwrap();
 
     proxy.cut().await;
-    let refused = soon("the refusal of a write", users.insert_user(user("bea@example.com", "Bea"))).await;
-    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
-    let refused = soon("the refusal of a read", users.list_users(None, &PageRequest::first(1))).await;
-    assert!(matches!(refused, Err(StoreError::Unavailable(_))));
-    assert!(matches!(soon("the check", users.check()).await, Err(StoreError::Unavailable(_))));
+    let refusals = async {
+        // In a transaction, outside of one, and what readiness asks.
+        for name in ["bea", "dora"] {
+            let refused = users.insert_user(user(&format!("{name}@example.com"), "Away")).await;
+            assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+        }
+        let refused = users.list_users(None, &PageRequest::first(1)).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+        assert!(matches!(users.check().await, Err(StoreError::Unavailable(_))));
+    };
+    // One search for the server takes 2 s, and the calls after it do not search again.
+    tokio::time::timeout(Duration::from_secs(5), refusals).await.expect("four refusals in the time of one search");
 
     proxy.mend().await;
     soon("the server", async { while users.check().await.is_err() {} }).await;

@@ -16,9 +16,10 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::failure::Failure;
+use super::server::Server;
 
 /// How long a server or a primary is looked for, so that one that is away is told quickly.
-const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// After this long without its majority a write is answered as one of unknown outcome.
 const MAJORITY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,10 +34,11 @@ pub struct Connections {
     /// Each call holds a clone: the thread ends when this one and all of those are gone.
     open: Mutex<Option<mpsc::Sender<Infallible>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    clients: Clients,
+    servers: Servers,
 }
 
-type Clients = Arc<Mutex<HashMap<String, Client>>>;
+/// By URI.
+type Servers = Arc<Mutex<HashMap<String, Server>>>;
 
 impl Connections {
     /// Starts the thread; nothing is connected yet.
@@ -44,19 +46,19 @@ impl Connections {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (open, mut closed) = mpsc::channel::<Infallible>(1);
-        let clients = Clients::default();
-        let ending = Arc::clone(&clients);
+        let servers = Servers::default();
+        let ending = Arc::clone(&servers);
         let thread = std::thread::Builder::new().name("mongo".into()).spawn(move || {
             runtime.block_on(async {
                 closed.recv().await;
-                let clients: Vec<Client> = lock(&ending).drain().map(|(_, client)| client).collect();
-                let ended = clients.into_iter().map(|client| client.shutdown().into_future());
+                let servers: Vec<Server> = lock(&ending).drain().map(|(_, server)| server).collect();
+                let ended = servers.into_iter().map(|server| server.client.shutdown().into_future());
                 if tokio::time::timeout(SHUTDOWN_TIMEOUT, join_all(ended)).await.is_err() {
                     tracing::warn!("connections to mongodb did not end in time");
                 }
             });
         })?;
-        Ok(Arc::new(Self { handle, open: Mutex::new(Some(open)), thread: Mutex::new(Some(thread)), clients }))
+        Ok(Arc::new(Self { handle, open: Mutex::new(Some(open)), thread: Mutex::new(Some(thread)), servers }))
     }
 
     /// Runs a call on the thread, to its end even if nobody waits for it any more.
@@ -78,15 +80,15 @@ impl Connections {
         }
     }
 
-    /// The client of a server address; connects at its first call.
-    pub(super) async fn client(&self, uri: &str) -> Result<Client, Failure> {
-        let (clients, uri) = (Arc::clone(&self.clients), uri.to_owned());
+    /// The server of an address; it is connected to at its first call.
+    pub(super) async fn server(&self, uri: &str) -> Result<Server, Failure> {
+        let (servers, uri) = (Arc::clone(&self.servers), uri.to_owned());
         self.run(async move {
-            if let Some(client) = lock(&clients).get(&uri) {
-                return Ok(client.clone());
+            if let Some(server) = lock(&servers).get(&uri) {
+                return Ok(server.clone());
             }
-            let client = Client::with_options(options(&uri).await?)?;
-            Ok(lock(&clients).entry(uri).or_insert(client).clone())
+            let server = Server::new(Client::with_options(options(&uri).await?)?);
+            Ok(lock(&servers).entry(uri).or_insert(server).clone())
         })
         .await
     }

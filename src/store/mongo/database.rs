@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use mongodb::bson::{DateTime, Document, doc};
-use mongodb::{Client, Collection, Database};
+use mongodb::{Collection, Database};
 use tokio::sync::{mpsc, watch};
 
 use super::announcer::Announcer;
 use super::connections::Connections;
 use super::failure::Failure;
 use super::migrations::{Migrated, Migration, OpenError, migrate};
+use super::server::Server;
 use super::transaction::{Tx, transact};
 use super::updates::{self, Update, Updated};
 use super::{MongoSettings, consumption, outbox};
@@ -38,7 +39,7 @@ pub struct MongoDatabase {
 struct Inner {
     domain: Domain,
     connections: Arc<Connections>,
-    client: Client,
+    server: Server,
     database: Database,
     announcer: Arc<Announcer>,
     write_failed: AtomicBool,
@@ -54,15 +55,15 @@ impl MongoDatabase {
     ) -> Result<(Self, Migrated), OpenError> {
         let name = settings.database(domain);
         let failed = |failure: Failure| OpenError::of(&name, &failure);
-        let client = connections.client(settings.uri_of(domain)).await.map_err(failed)?;
-        let database = client.database(&name);
+        let server = connections.server(settings.uri_of(domain)).await.map_err(failed)?;
+        let database = server.client.database(&name);
         let migrating = database.clone();
         // Its own deadline is the caller's: an index over a large collection takes its time.
         let migrated =
             connections.run(async move { Ok(migrate(&migrating, migrations).await) }).await.map_err(failed)??;
         let announcer = Announcer::new();
         let (connections, write_failed) = (Arc::clone(connections), AtomicBool::new(false));
-        let inner = Inner { domain, connections, client, database, announcer, write_failed };
+        let inner = Inner { domain, connections, server, database, announcer, write_failed };
         Ok((Self { inner: Arc::new(inner) }, migrated))
     }
 
@@ -96,9 +97,13 @@ impl MongoDatabase {
         &self,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
     ) -> Result<T, Failure> {
+        let server = self.inner.server.clone();
         let timed = async move {
-            let timeout = tokio::time::timeout(CALL_TIMEOUT, work).await;
-            timeout.unwrap_or(Err(Failure::TimedOut(CALL_TIMEOUT.as_secs())))
+            let work = async {
+                let timeout = tokio::time::timeout(CALL_TIMEOUT, work).await;
+                timeout.unwrap_or(Err(Failure::TimedOut(CALL_TIMEOUT.as_secs())))
+            };
+            server.call(work).await
         };
         self.inner.connections.run(timed).await
     }
@@ -115,7 +120,7 @@ impl MongoDatabase {
     {
         let inner = Arc::clone(&self.inner);
         let transacting = async move {
-            let (value, events) = transact(&inner.client, &inner.database, &input, work).await?;
+            let (value, events) = transact(&inner.server.client, &inner.database, &input, work).await?;
             inner.announcer.announce(events);
             Ok(value)
         };

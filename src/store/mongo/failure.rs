@@ -42,6 +42,9 @@ pub enum Failure {
     Unsettled(String),
     #[error("no answer within {0} s")]
     TimedOut(u64),
+    /// Calls before this one have searched for the server in vain, and it was not found since.
+    #[error("mongodb is away")]
+    Away,
     #[error("the store is closed")]
     Closed,
     #[error("not a cursor of this list")]
@@ -96,10 +99,10 @@ impl Failure {
         match self {
             Self::Mongo(error) => {
                 self.is_transient()
-                    || is_unreachable(error)
+                    || is_connection_lost(error)
                     || first_error(error).is_some_and(|(code, _)| PASSING_CODES.contains(&code))
             }
-            Self::Conflict | Self::Unsettled(_) | Self::TimedOut(_) | Self::Closed => true,
+            Self::Conflict | Self::Unsettled(_) | Self::TimedOut(_) | Self::Away | Self::Closed => true,
             _ => false,
         }
     }
@@ -110,6 +113,15 @@ impl Failure {
         match self {
             Self::Mongo(error) => error.contains_label(TRANSIENT_TRANSACTION_ERROR) && !is_without_server(error),
             Self::Conflict => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the server did not answer, so that it is to be searched for.
+    pub(super) fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Mongo(error) => is_connection_lost(error),
+            Self::TimedOut(_) | Self::Away => true,
             _ => false,
         }
     }
@@ -148,7 +160,7 @@ fn is_without_server(error: &Error) -> bool {
     matches!(*error.kind, ErrorKind::ServerSelection { .. })
 }
 
-fn is_unreachable(error: &Error) -> bool {
+fn is_connection_lost(error: &Error) -> bool {
     matches!(
         *error.kind,
         ErrorKind::ServerSelection { .. }
@@ -205,6 +217,7 @@ mod tests {
         assert!(matches!(StoreError::from(refused), StoreError::Unavailable(_)));
         assert!(matches!(StoreError::from(Failure::Closed), StoreError::Unavailable(_)));
         assert!(matches!(StoreError::from(Failure::TimedOut(10)), StoreError::Unavailable(_)));
+        assert!(matches!(StoreError::from(Failure::Away), StoreError::Unavailable(_)));
         assert!(matches!(StoreError::from(broken("a role")), StoreError::Broken(_)));
         assert!(matches!(StoreError::from(Failure::Duplicate("i".into())), StoreError::Broken(_)));
         assert!(matches!(StoreError::from(Failure::InvalidCursor), StoreError::InvalidCursor));

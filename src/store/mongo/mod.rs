@@ -54,6 +54,7 @@ mod products;
 mod readers;
 mod recommendations;
 mod secrets;
+mod server;
 mod sessions;
 mod stores;
 mod transaction;

@@ -22,6 +22,8 @@ use crate::store::orders::InsertOrder;
 
 /// After this long an insert counts as one of unknown outcome; a call has time for another one.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long orders are looked up that a server which was searched for in vain may have taken.
+const LAST_LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Inserts of one call.
 const ATTEMPTS: u32 = 3;
 
@@ -76,7 +78,14 @@ impl Insertion {
                 self.tell_refused(refused.into_iter().map(|(_, place)| place).collect()).await
             }
             Answer::Unknown(failure) => {
-                self.look_up(&open).await?;
+                let limit = match &failure {
+                    Failure::Mongo(_) if failure.is_unreachable() => LAST_LOOK_TIMEOUT,
+                    _ => ATTEMPT_TIMEOUT,
+                };
+                let Ok(looked_up) = tokio::time::timeout(limit, self.look_up(&open)).await else {
+                    return Err(failure);
+                };
+                looked_up?;
                 if self.attempts == ATTEMPTS && self.outcomes.contains(&None) { Err(failure) } else { Ok(()) }
             }
         }

@@ -1,6 +1,6 @@
 //! Transactions: run again after a conflict, committed on most of the replica set, announced after the commit.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
@@ -9,7 +9,7 @@ use mongodb::{Client, ClientSession, Collection, Database, SessionCursor};
 use rand::Rng;
 use serde::de::DeserializeOwned;
 
-use super::connections::majority;
+use super::connections::{SERVER_SELECTION_TIMEOUT, majority};
 use super::failure::Failure;
 use super::updates::{self, Update, Updated};
 use super::{consumption, outbox};
@@ -99,6 +99,7 @@ pub(super) async fn transact<C, T>(
     work: impl for<'a> Fn(&'a mut Tx, &'a C) -> BoxFuture<'a, Result<T, Failure>>,
 ) -> Result<(T, Vec<PendingEvent>), Failure> {
     let mut session = client.start_session().await?;
+    let began = Instant::now();
     let mut attempt = 0;
     loop {
         let options = TransactionOptions::builder()
@@ -113,13 +114,21 @@ pub(super) async fn transact<C, T>(
         session = tx.session;
         match outcome {
             Ok(value) => return Ok((value, tx.committed)),
-            Err(failure) if failure.is_transient() => {
+            Err(failure) if failure.is_transient() && !is_given_up(&failure, began) => {
                 attempt += 1;
                 pause(attempt).await;
+                if failure.is_unreachable() {
+                    session = client.start_session().await?;
+                }
             }
             Err(failure) => return Err(failure),
         }
     }
+}
+
+/// Whether a server that did not answer was given as long as the search for one takes.
+fn is_given_up(failure: &Failure, since: Instant) -> bool {
+    failure.is_unreachable() && since.elapsed() >= SERVER_SELECTION_TIMEOUT
 }
 
 async fn run<C, T>(
@@ -135,6 +144,10 @@ async fn run<C, T>(
     {
         outcome = Err(failure);
     }
+    if matches!(&outcome, Err(failure) if failure.is_unreachable()) {
+        // Nobody waits for the end of this transaction: its session is dropped, and the driver ends it if it can.
+        return outcome;
+    }
     if outcome.is_err() || tx.undone {
         // One that the server has ended already is nothing to end.
         let _ = tx.session.abort_transaction().await;
@@ -146,10 +159,11 @@ async fn run<C, T>(
 
 /// Asks again while it is unknown whether the commit happened: the server answers the same commit the same.
 async fn commit(session: &mut ClientSession) -> Result<(), Failure> {
+    let began = Instant::now();
     let mut attempt = 0;
     loop {
         match session.commit_transaction().await.map_err(Failure::from) {
-            Err(failure) if failure.is_unknown_commit() => {
+            Err(failure) if failure.is_unknown_commit() && !is_given_up(&failure, began) => {
                 attempt += 1;
                 pause(attempt).await;
             }

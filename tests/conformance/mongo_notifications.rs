@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use souk::domain::ids::{NotificationId, UserId};
 use souk::domain::notifications::attempts::{Attempt, RetryPolicy};
 use souk::domain::notifications::content::Content;
@@ -121,6 +121,40 @@ async fn the_daily_limit_of_a_recipient_is_that_of_the_shop() {
     let kept = stores[1].export_notifications(ada).await.unwrap();
     let count = |status| kept.iter().filter(|mail| mail.status == status).count();
     assert_eq!((count(NotificationStatus::Sent), count(NotificationStatus::Skipped)), (3, 5));
+}
+
+/// The documents and the index keys that a claim makes the server look at.
+async fn examined(databases: &Databases, store: &MongoNotificationStore) -> (i64, i64) {
+    let claim = async {
+        let claimed = store.claim(wanted(1, 8, LIMITS, NOON)).await.unwrap();
+        assert_eq!(claimed.taken.len(), 8);
+    };
+    let commands = commands_of(databases, "notifications", claim).await;
+    let sum = |field: &str| {
+        let number = |value: &Bson| value.as_i64().or_else(|| value.as_i32().map(i64::from));
+        commands.iter().filter_map(|command| number(command.get(field)?)).sum()
+    };
+    (sum("docsExamined"), sum("keysExamined"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs SOUK_TEST_MONGODB_URI; scripts/test gives it"]
+async fn a_claim_looks_at_no_more_of_a_long_queue_than_of_a_short_one() {
+    let databases = Databases::new();
+    let stores = processes(&databases).await;
+    let queue = async |count: usize| {
+        stores[0].insert_notifications((0..count).map(|_| promotion(id())).collect(), at(NOON)).await.unwrap();
+    };
+    queue(1_000).await;
+    // The first makes the document of the pace.
+    stores[0].claim(wanted(0, 1, LIMITS, NOON)).await.unwrap();
+    let (documents, keys) = examined(&databases, &stores[0]).await;
+    assert!(documents > 0 && keys > 0, "the server tells what it looks at: {documents} {keys}");
+    queue(5_000).await;
+    let (documents_of_long, keys_of_long) = examined(&databases, &stores[0]).await;
+    // What is in hand by then is looked at as well: nine mails.
+    assert!(documents_of_long <= documents + 9, "{documents} documents, then {documents_of_long}");
+    assert!(keys_of_long <= keys + 9, "{keys} keys, then {keys_of_long}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

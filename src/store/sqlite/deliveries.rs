@@ -22,6 +22,13 @@ use crate::store::notifications::{Claim, ClaimWanted, Lease, QueueDepths, Settle
 /// Due mails that one claim looks at: bounds how long it holds the writer.
 const LOOKED_AT: u32 = 256;
 
+const CANDIDATES: &str = "SELECT position, user_id FROM notifications
+    WHERE status = 0 AND priority = ?1 AND due_at <= ?2 ORDER BY due_at, position LIMIT ?3";
+const IN_HAND: &str = "SELECT user_id FROM notifications WHERE lease IS NOT NULL AND due_at > ?1";
+const NEXT_DUE: &str = "SELECT MIN(due_at) FROM notifications WHERE status = 0 AND priority = ?1 AND due_at > ?2";
+const SENT_TODAY: &str = "SELECT COUNT(*) FROM notifications
+    WHERE user_id = ?1 AND sent_at >= ?2 AND priority = 1 AND sent_at IS NOT NULL";
+
 pub(super) fn claim(write: &mut Write<'_>, wanted: &ClaimWanted) -> Result<Claim, Failure> {
     let mut claim = Claim::default();
     let mut busy = recipients_in_hand(write.sql(), wanted.now)?;
@@ -134,10 +141,7 @@ fn candidates(
     priority: NotificationPriority,
     now: Timestamp,
 ) -> Result<Vec<Candidate>, Failure> {
-    let mut statement = connection.prepare_cached(
-        "SELECT position, user_id FROM notifications WHERE status = 0 AND priority = ?1 AND due_at <= ?2
-         ORDER BY due_at, position LIMIT ?3",
-    )?;
+    let mut statement = connection.prepare_cached(CANDIDATES)?;
     let mut rows = statement.query((priority as i64, now.0, LOOKED_AT))?;
     let mut candidates = Vec::new();
     while let Some(row) = rows.next()? {
@@ -148,8 +152,7 @@ fn candidates(
 
 /// Who is being delivered to: nobody gets two mails at a time, so a mailbox that stalls holds up one worker.
 fn recipients_in_hand(connection: &Connection, now: Timestamp) -> Result<HashSet<UserId>, Failure> {
-    let mut statement =
-        connection.prepare_cached("SELECT user_id FROM notifications WHERE lease IS NOT NULL AND due_at > ?1")?;
+    let mut statement = connection.prepare_cached(IN_HAND)?;
     let mut rows = statement.query([now.0])?;
     let mut users = HashSet::new();
     while let Some(row) = rows.next()? {
@@ -163,16 +166,12 @@ fn next_due(
     priority: NotificationPriority,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, Failure> {
-    let mut statement = connection
-        .prepare_cached("SELECT MIN(due_at) FROM notifications WHERE status = 0 AND priority = ?1 AND due_at > ?2")?;
+    let mut statement = connection.prepare_cached(NEXT_DUE)?;
     Ok(statement.query_row((priority as i64, now.0), |row| row.get::<_, Option<i64>>(0))?.map(Timestamp))
 }
 
 fn sent_today(connection: &Connection, user: UserId, now: Timestamp) -> Result<u32, Failure> {
-    let mut statement = connection.prepare_cached(
-        "SELECT COUNT(*) FROM notifications
-         WHERE user_id = ?1 AND sent_at >= ?2 AND priority = 1 AND sent_at IS NOT NULL",
-    )?;
+    let mut statement = connection.prepare_cached(SENT_TODAY)?;
     Ok(statement.query_row((user.as_bytes(), start_of_day(now).0), |row| row.get(0))?)
 }
 
@@ -254,4 +253,37 @@ pub(super) fn depths(connection: &Connection) -> Result<QueueDepths, Failure> {
         critical: count(NotificationPriority::Critical)?,
         standard: count(NotificationPriority::Standard)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::migrations::migrate;
+    use super::super::notification_rows::MIGRATIONS;
+    use super::*;
+
+    #[test]
+    fn a_claim_finds_everything_by_an_index_however_long_the_queue_is() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, Path::new("memory"), MIGRATIONS).unwrap();
+        for (sql, index) in [
+            (CANDIDATES, "notifications_due"),
+            (IN_HAND, "notifications_leased"),
+            (NEXT_DUE, "notifications_due"),
+            (SENT_TODAY, "notifications_sent"),
+        ] {
+            let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let mut rows = plan.raw_query();
+            let mut steps = Vec::new();
+            while let Some(row) = rows.next().unwrap() {
+                steps.push(row.get::<_, String>("detail").unwrap());
+            }
+            assert!(steps.iter().any(|step| step.contains(&format!("INDEX {index} "))), "{sql}: {steps:?}");
+            assert!(
+                steps.iter().all(|step| !step.contains("SCAN") && !step.contains("TEMP B-TREE")),
+                "{sql}: {steps:?}"
+            );
+        }
+    }
 }

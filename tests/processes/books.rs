@@ -3,9 +3,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use rdkafka::Message;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::Headers;
 use souk::config::{Config, Domain};
 use souk::domain::events::Topic;
 use souk::domain::ids::{OrderId, ProductId};
@@ -20,6 +17,7 @@ use souk::store::orders::OrderStore;
 use souk::store::outbox::Outbox;
 use souk::store::products::ProductStore;
 
+use super::log;
 use crate::support::eventually_within;
 
 /// What the books say, for the report.
@@ -108,39 +106,12 @@ async fn stored_orders(config: &Config) -> u64 {
 
 /// Every order has its two events, every event its order; what was published twice is counted.
 fn check_log(config: &Config, orders: &[Order], totals: &mut Totals) {
-    let mut settings = rdkafka::ClientConfig::new();
-    settings
-        .set("bootstrap.servers", config.events.brokers.join(","))
-        .set("group.id", format!("{}books", config.events.prefix))
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .set("auto.offset.reset", "earliest");
-    let consumer: BaseConsumer = settings.create().unwrap();
-    let topic = format!("{}{}", config.events.prefix, Topic::OrderEvents.name());
-    let mut assignment = rdkafka::TopicPartitionList::new();
-    for partition in 0..config.events.partitions {
-        assignment.add_partition_offset(&topic, partition as i32, rdkafka::Offset::Beginning).unwrap();
-    }
-    consumer.assign(&assignment).unwrap();
     let mut seen: HashSet<String> = HashSet::new();
     let mut by_order: HashMap<String, HashSet<String>> = HashMap::new();
-    let mut ended = 0;
-    while ended < config.events.partitions {
-        match consumer.poll(Duration::from_secs(30)).expect("the log answers") {
-            Err(rdkafka::error::KafkaError::PartitionEOF(_)) => ended += 1,
-            Err(error) => panic!("{error}"),
-            Ok(record) => {
-                let header = |name: &str| {
-                    let headers = record.headers().unwrap();
-                    let found = headers.iter().find(|header| header.key == name).and_then(|header| header.value);
-                    String::from_utf8(found.unwrap().to_vec()).unwrap()
-                };
-                totals.events += 1;
-                totals.duplicates += usize::from(!seen.insert(header("ce_id")));
-                let key = String::from_utf8(record.key().unwrap().to_vec()).unwrap();
-                by_order.entry(key).or_default().insert(header("ce_type"));
-            }
-        }
+    for record in log::records(config, Topic::OrderEvents) {
+        totals.events += 1;
+        totals.duplicates += usize::from(!seen.insert(record.id));
+        by_order.entry(record.key).or_default().insert(record.kind);
     }
     assert_eq!(by_order.len(), orders.len(), "every event has its order");
     for (order, types) in by_order {

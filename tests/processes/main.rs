@@ -10,8 +10,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod away;
 mod books;
 mod chaos;
 mod fleet;
 mod load;
+mod log;
 mod roles;
+mod shutdown;

@@ -12,6 +12,7 @@ mod campaigns;
 mod error;
 mod load;
 mod net;
+mod roles;
 mod secret;
 mod sender;
 #[cfg(test)]
@@ -19,7 +20,6 @@ mod tests;
 mod uri;
 mod validate;
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use error::{ConfigError, Place, Problem};
 pub use load::{CliOverrides, process_environment};
 pub use net::IpNetwork;
+pub use roles::{Role, Roles};
 pub use secret::{Secret, SecretUri};
 pub use sender::MailSender;
 pub use uri::{Endpoint, Uri};
@@ -171,6 +172,7 @@ section! {
     MailConfig {
         kind: MailKind = MailKind::Directory,
         uri: SecretUri = SecretUri::default(),
+        tls_ca_file: PathBuf = PathBuf::new(),
         from: String = "Souk <souk@localhost>".into(),
         deadline_ms: u64 = 30_000,
     }
@@ -336,28 +338,8 @@ choice! {
     }
 }
 choice! {
-    /// What a process does besides running the group `dead-letters`, which every process runs.
-    Role { Gateway, Inventory, Orders, Recommendations, Notifications, Campaigns, }
-}
-choice! {
     /// The owner of a database.
     Domain { Users, Products, Orders, Recommendations, Notifications, Operations, }
-}
-
-impl Role {
-    pub const ALL: [Self; 6] =
-        [Self::Gateway, Self::Inventory, Self::Orders, Self::Recommendations, Self::Notifications, Self::Campaigns];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Gateway => "gateway",
-            Self::Inventory => "inventory",
-            Self::Orders => "orders",
-            Self::Recommendations => "recommendations",
-            Self::Notifications => "notifications",
-            Self::Campaigns => "campaigns",
-        }
-    }
 }
 
 impl Domain {
@@ -374,63 +356,6 @@ impl Domain {
             Self::Notifications => "notifications",
             Self::Operations => "operations",
         }
-    }
-}
-
-/// The roles of a process, written as a list: `["all"]`, or some of the names of [`Role`]. All six named one by one are
-/// the same as `all`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<String>", into = "Vec<String>")]
-pub struct Roles(BTreeSet<Role>);
-
-impl Roles {
-    pub fn all() -> Self {
-        Self(Role::ALL.into())
-    }
-
-    pub fn is_all(&self) -> bool {
-        self.0.len() == Role::ALL.len()
-    }
-
-    pub fn has(&self, role: Role) -> bool {
-        self.0.contains(&role)
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = Role> + '_ {
-        self.0.iter().copied()
-    }
-}
-
-impl FromIterator<Role> for Roles {
-    fn from_iter<I: IntoIterator<Item = Role>>(roles: I) -> Self {
-        Self(roles.into_iter().collect())
-    }
-}
-
-impl TryFrom<Vec<String>> for Roles {
-    type Error = String;
-
-    fn try_from(names: Vec<String>) -> Result<Self, Self::Error> {
-        if names.is_empty() {
-            return Err("a process without a role does nothing".into());
-        }
-        if names == ["all"] {
-            return Ok(Self::all());
-        }
-        names
-            .iter()
-            .map(|name| match Role::ALL.into_iter().find(|role| role.name() == name) {
-                Some(role) => Ok(role),
-                None if name == "all" => Err("`all` stands alone".to_owned()),
-                None => Err(format!("there is no role `{name}`")),
-            })
-            .collect()
-    }
-}
-
-impl From<Roles> for Vec<String> {
-    fn from(roles: Roles) -> Self {
-        if roles.is_all() { vec!["all".into()] } else { roles.iter().map(|role| role.name().into()).collect() }
     }
 }
 

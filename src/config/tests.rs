@@ -296,6 +296,14 @@ fn production_refuses_what_is_only_good_for_development() {
             "set mail.kind = \"smtp\", or allow_embedded_in_production",
         ),
         (&[("SOUK__MAIL__KIND", "smtp"), ("SOUK__MAIL__URI", "smtp://mail.example?tls=none")], "tls=none is refused"),
+        (
+            &[
+                ("SOUK__MAIL__KIND", "smtp"),
+                ("SOUK__MAIL__URI", "smtp://mail.example?tls=none"),
+                ("SOUK__MAIL__TLS_CA_FILE", "authority.pem"),
+            ],
+            "it is set, but mail.uri says tls=none",
+        ),
     ];
     for (more, words) in cases {
         let error = production(more).expect_err(words).to_string();

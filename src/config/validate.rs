@@ -234,6 +234,9 @@ impl Config {
                 check.wrong("mail.uri", format!("tls={other} is none of tls=starttls, tls=implicit and tls=none"));
             }
         }
+        if uri.option("tls") == Some("none") && self.mail.tls_ca_file != Path::new("") {
+            check.wrong("mail.tls_ca_file", "it is set, but mail.uri says tls=none");
+        }
         if !uri.path.is_empty() {
             check.wrong("mail.uri", "nothing but an option may follow host and port");
         }

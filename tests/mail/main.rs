@@ -6,6 +6,7 @@
 mod support;
 
 mod conformance;
+mod real_server;
 mod smtp;
 
 use souk::config::MailSender;

@@ -70,10 +70,10 @@ struct Idle {
 }
 
 impl SmtpMailer {
-    /// In production the server must offer TLS, whatever the URI leaves open.
+    /// In production the server must offer TLS, whatever the URI leaves open. Blocks: it reads the trusted certificates.
     pub fn new(config: &MailConfig, sender: MailSender, production: bool) -> Result<Self, ServerError> {
         Ok(Self {
-            server: Server::from_uri(config.uri.expose(), production)?,
+            server: Server::new(config.uri.expose(), &config.tls_ca_file, production)?,
             sender,
             deadline: Duration::from_millis(config.deadline_ms),
             idle: Mutex::default(),

@@ -1,10 +1,12 @@
 //! The mail server of `mail.uri`: how a connection to it is opened, encrypted and signed in.
 
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -14,6 +16,8 @@ use crate::config::Uri;
 
 /// For each of the host's addresses, so that one that does not answer leaves time for the next.
 const CONNECT: Duration = Duration::from_secs(10);
+/// What a certificate begins with in a PEM file.
+const PEM_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// `mail.uri` names no server that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +26,10 @@ pub enum ServerError {
     Uri(String),
     #[error("mail.uri: no TLS can be prepared for this host: {0}")]
     Tls(#[source] Error),
+    #[error("mail.tls_ca_file: {0}")]
+    CaFile(#[source] io::Error),
+    #[error("mail.tls_ca_file: it holds no certificate that can be read")]
+    NoCertificate,
 }
 
 pub(super) struct Server {
@@ -44,13 +52,21 @@ enum Tls {
 
 impl Server {
     /// `smtp://[user:password@]host[:port][?tls=starttls|implicit|none]`, already checked by the configuration.
-    pub fn from_uri(text: &str, production: bool) -> Result<Self, ServerError> {
+    /// Without a file (an empty path) only the system's authorities are trusted.
+    pub fn new(text: &str, ca_file: &Path, production: bool) -> Result<Self, ServerError> {
         let uri = Uri::parse(text).map_err(ServerError::Uri)?;
         let [endpoint] = uri.endpoints.as_slice() else {
             return Err(ServerError::Uri("it names more than one host".into()));
         };
         let host = endpoint.host.clone();
-        let parameters = || TlsParameters::new(host.clone()).map_err(ServerError::Tls);
+        let own_authority = trusted(ca_file)?;
+        let parameters = || {
+            let mut parameters = TlsParameters::builder(host.clone());
+            if let Some(authority) = own_authority.clone() {
+                parameters = parameters.add_root_certificate(authority);
+            }
+            parameters.build().map_err(ServerError::Tls)
+        };
         let (tls, usual_port) = match uri.option("tls") {
             Some("none") if !production => (Tls::None, 25),
             Some("implicit") => (Tls::Implicit(parameters()?), 465),
@@ -106,12 +122,25 @@ impl Server {
     }
 }
 
+/// The certificates in this file, if a file is named.
+fn trusted(ca_file: &Path) -> Result<Option<Certificate>, ServerError> {
+    if ca_file.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let pem = std::fs::read(ca_file).map_err(ServerError::CaFile)?;
+    // lettre makes nothing of a file without any, and says nothing.
+    if !pem.windows(PEM_CERTIFICATE.len()).any(|bytes| bytes == PEM_CERTIFICATE) {
+        return Err(ServerError::NoCertificate);
+    }
+    Certificate::from_pem(&pem).map(Some).map_err(|_| ServerError::NoCertificate)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn server(uri: &str, production: bool) -> Server {
-        Server::from_uri(uri, production).unwrap()
+        Server::new(uri, Path::new(""), production).unwrap()
     }
 
     #[test]
@@ -131,6 +160,18 @@ mod tests {
         assert!(matches!(server("smtp://mail.example", true).tls, Tls::Required(_)));
         let elsewhere = server("smtp://mail.example", false);
         assert!(matches!((elsewhere.tls, elsewhere.port), (Tls::Offered(_), 587)));
-        assert!(Server::from_uri("smtp://mail.example?tls=none", true).is_err());
+        assert!(Server::new("smtp://mail.example?tls=none", Path::new(""), true).is_err());
+    }
+
+    #[test]
+    fn a_file_of_trusted_certificates_must_be_there_and_hold_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("authority.pem");
+        let of_file = || Server::new("smtp://mail.example", &file, false).map(|_| ());
+        assert!(matches!(of_file(), Err(ServerError::CaFile(_))));
+        for text in ["", "no certificate", "-----BEGIN CERTIFICATE-----\n%\n-----END CERTIFICATE-----\n"] {
+            std::fs::write(&file, text).unwrap();
+            assert!(matches!(of_file(), Err(ServerError::NoCertificate)), "{text}");
+        }
     }
 }

@@ -8,6 +8,7 @@ pub mod cache;
 pub mod campaigns;
 pub mod consumption;
 mod cursor;
+mod delegation;
 pub mod mongo;
 pub mod notifications;
 pub mod operations;

@@ -174,7 +174,8 @@ impl MongoDatabase {
         self.inner.announcer.committed()
     }
 
-    pub(super) fn sweeps(&self) -> watch::Receiver<u64> {
+    /// There is no telling what others wrote: a sweep is due by time.
+    pub(super) fn foreign_writes(&self) -> watch::Receiver<u64> {
         self.inner.announcer.sweeps()
     }
 

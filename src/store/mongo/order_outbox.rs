@@ -29,7 +29,7 @@ impl Outbox for MongoOrderStore {
     }
 
     fn foreign_writes(&self) -> watch::Receiver<u64> {
-        self.database.sweeps()
+        self.database.foreign_writes()
     }
 
     async fn pending(&self, before: Timestamp, limit: u32) -> Result<Vec<PendingEvent>, StoreError> {

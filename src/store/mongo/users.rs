@@ -1,4 +1,4 @@
-//! The users database: one document a user, with the words that a search finds it by.
+//! The users database.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,15 +6,14 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::Collection;
 use mongodb::bson::{Bson, Document, doc};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::batches::Batches;
 use super::database::MongoDatabase;
-use super::failure::{Failure, broken};
-use super::migrations::{Change, Migration, collection, index, indexes, partial_index, unique_index};
+use super::failure::Failure;
 use super::transaction::Tx;
-use super::values;
-use super::{accounts, consumption, cursor, mail_requests, outbox, secrets, sessions};
+use super::user_documents::{BY_SIGN_IN_KEY, MIGRATIONS, USERS, UserDocument};
+use super::{accounts, cursor, mail_requests, secrets, sessions};
 use crate::domain::events::event_type;
 use crate::domain::ids::{MailRequestId, SessionId, UserId};
 use crate::domain::mail_requests::{MailRequest, MailRequestKind};
@@ -22,170 +21,12 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::search;
 use crate::domain::text::Email;
 use crate::domain::time::Timestamp;
-use crate::domain::users::{PasswordHash, Preferences, PreferencesEdit, Role, Session, Subscription, TokenHash, User};
+use crate::domain::users::{PasswordHash, PreferencesEdit, Role, Session, Subscription, TokenHash, User};
 use crate::store::StoreError;
 use crate::store::users::{
     Exchanged, InsertUser, MAX_SEARCH_WORDS, NewMailRequest, NewPassword, NewSession, NewUser, SessionState,
     StoredSecret, StoredSigningKey, UserStore,
 };
-
-pub(super) const USERS: &str = "users";
-/// Also of deleted accounts, which no address finds.
-const BY_SIGN_IN_KEY: &str = "users_by_sign_in_key";
-
-const MIGRATIONS: &[Migration] = &[Migration { name: "users", changes: first_version }];
-
-fn first_version() -> Vec<Change> {
-    let mut changes = vec![outbox::collections()];
-    changes.extend(consumption::collections());
-    changes.push(collection(
-        USERS,
-        &[
-            ("_id", &["string"]),
-            ("email", &["string"]),
-            ("signInKey", &["string"]),
-            ("name", &["string"]),
-            ("passwordHash", &["string"]),
-            ("role", &["string"]),
-            ("emailVerified", &["bool"]),
-            ("preferences", &["object"]),
-            ("tokenEpoch", &["long"]),
-            ("signIns", &["long"]),
-            ("demo", &["bool"]),
-            ("createdAt", &["date"]),
-            ("updatedAt", &["date"]),
-            ("eventSequence", &["long"]),
-            ("present", &["bool"]),
-            ("erasedAt?", &["date"]),
-            ("words", &["array"]),
-        ],
-    ));
-    let wanting =
-        |name, preference: &str| partial_index(name, doc! { preference: 1, "_id": 1 }, doc! { preference: true });
-    changes.push(indexes(
-        USERS,
-        [
-            unique_index(BY_SIGN_IN_KEY, doc! { "signInKey": 1 }),
-            index("users_by_word", doc! { "words": 1, "_id": -1 }),
-            // What is counted and listed: deleted accounts are not.
-            index("users_present", doc! { "present": 1, "_id": -1 }),
-            wanting("users_with_promotions", "preferences.promotions"),
-            wanting("users_with_recommendations", "preferences.recommendations"),
-        ],
-    ));
-    changes.extend(sessions::collections());
-    changes.extend(mail_requests::collections());
-    changes.extend(secrets::collections());
-    changes
-}
-
-/// A user as stored.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct UserDocument {
-    #[serde(rename = "_id")]
-    id: UserId,
-    email: String,
-    /// The address in the form under which it is unique.
-    sign_in_key: String,
-    name: String,
-    password_hash: String,
-    role: Role,
-    email_verified: bool,
-    preferences: PreferencesDocument,
-    token_epoch: i64,
-    /// Counted in the transaction of each sign-in, which so runs into one that raises the epoch.
-    sign_ins: i64,
-    demo: bool,
-    #[serde(with = "values::time")]
-    created_at: Timestamp,
-    #[serde(with = "values::time")]
-    updated_at: Timestamp,
-    event_sequence: i64,
-    /// False of a deleted account.
-    present: bool,
-    #[serde(with = "values::optional_time", default, skip_serializing_if = "Option::is_none")]
-    erased_at: Option<Timestamp>,
-    /// Of name and address, in lower case; none of a deleted account.
-    words: Vec<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PreferencesDocument {
-    order_updates: bool,
-    promotions: bool,
-    recommendations: bool,
-}
-
-impl From<Preferences> for PreferencesDocument {
-    fn from(Preferences { order_updates, promotions, recommendations }: Preferences) -> Self {
-        Self { order_updates, promotions, recommendations }
-    }
-}
-
-impl UserDocument {
-    fn new(user: &User, PasswordHash(password_hash): PasswordHash) -> Self {
-        Self {
-            id: user.id,
-            email: user.email.as_str().to_owned(),
-            sign_in_key: user.sign_in_key(),
-            name: user.name.clone(),
-            password_hash,
-            role: user.role,
-            email_verified: user.email_verified,
-            preferences: user.preferences.into(),
-            token_epoch: user.token_epoch,
-            sign_ins: 0,
-            demo: user.demo,
-            created_at: user.created_at,
-            updated_at: user.updated_at,
-            event_sequence: user.event_sequence,
-            present: user.erased_at.is_none(),
-            erased_at: user.erased_at,
-            words: words_of(user),
-        }
-    }
-
-    fn credentials(mut self) -> Result<(User, PasswordHash), Failure> {
-        let hash = PasswordHash(std::mem::take(&mut self.password_hash));
-        Ok((self.try_into()?, hash))
-    }
-}
-
-impl TryFrom<UserDocument> for User {
-    type Error = Failure;
-
-    fn try_from(user: UserDocument) -> Result<Self, Failure> {
-        let PreferencesDocument { order_updates, promotions, recommendations } = user.preferences;
-        Ok(Self {
-            id: user.id,
-            email: Email::parse(&user.email).map_err(|_| broken("a stored e-mail address is none"))?,
-            name: user.name,
-            role: user.role,
-            email_verified: user.email_verified,
-            preferences: Preferences { order_updates, promotions, recommendations },
-            token_epoch: user.token_epoch,
-            demo: user.demo,
-            created_at: user.created_at,
-            updated_at: user.updated_at,
-            event_sequence: user.event_sequence,
-            erased_at: user.erased_at,
-        })
-    }
-}
-
-/// A deleted account is found by no word.
-fn words_of(user: &User) -> Vec<String> {
-    if user.erased_at.is_some() {
-        return Vec::new();
-    }
-    let mut words = search::words(&user.name);
-    words.extend(search::words(user.email.as_str()));
-    words.sort_unstable();
-    words.dedup();
-    words
-}
 
 /// Users in their MongoDB database.
 pub struct MongoUserStore {

@@ -69,7 +69,7 @@ impl CampaignStore for SqliteProductStore {
         consumption: Consumption,
     ) -> Result<Consumed<()>, StoreError> {
         self.database
-            .consume(consumption, move |write| {
+            .consume_with(consumption, move |write| {
                 for (campaign, event) in campaigns {
                     if by_key(write.sql(), &campaign.key)?.is_none() {
                         insert(write, &campaign, event)?;

@@ -206,8 +206,12 @@ impl Database {
         self.read(move |connection| consumption::parked(connection, &group)).await
     }
 
+    pub(super) async fn consume(&self, consumption: Consumption) -> Result<Consumed<()>, StoreError> {
+        self.consume_with(consumption, |_| Ok(())).await
+    }
+
     /// Writes an effect together with the progress of the group that caused it, or neither.
-    pub(super) async fn consume(
+    pub(super) async fn consume_with(
         &self,
         consumption: Consumption,
         effect: impl FnOnce(&mut Write<'_>) -> Result<(), Failure> + Send + 'static,

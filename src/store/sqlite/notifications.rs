@@ -42,7 +42,7 @@ impl NotificationStore for SqliteNotificationStore {
         at: Timestamp,
     ) -> Result<Consumed<()>, StoreError> {
         self.database
-            .consume(consumption, move |write| {
+            .consume_with(consumption, move |write| {
                 intake.into_iter().try_for_each(|intake| take_in(write, intake, digest_every_days, at))
             })
             .await

@@ -71,7 +71,7 @@ impl OperationsStore for SqliteOperationsStore {
         at: Timestamp,
     ) -> Result<Consumed<()>, StoreError> {
         self.database
-            .consume(consumption, move |write| {
+            .consume_with(consumption, move |write| {
                 for letter in &letters {
                     if insert(write.sql(), letter)? {
                         write.emit(letter.kept_event(at))?;

@@ -159,7 +159,7 @@ impl OrderStore for SqliteOrderStore {
         at: Timestamp,
     ) -> Result<Consumed<()>, StoreError> {
         self.database
-            .consume(consumption, move |write| {
+            .consume_with(consumption, move |write| {
                 for (id, verdict) in &verdicts {
                     let Some((position, mut order)) = by_id(write.sql(), *id)? else { continue };
                     if let Some(event) = order.apply_verdict(verdict, at) {

@@ -175,7 +175,7 @@ impl ProductStore for SqliteProductStore {
         consumption: Consumption,
         at: Timestamp,
     ) -> Result<Consumed<()>, StoreError> {
-        self.database.consume(consumption, move |write| inventory::decide(write, &requests, at)).await
+        self.database.consume_with(consumption, move |write| inventory::decide(write, &requests, at)).await
     }
 
     async fn decisions(&self, orders: &[OrderId]) -> Result<Vec<(OrderId, Decision)>, StoreError> {

@@ -116,7 +116,7 @@ impl RecommendationStore for SqliteRecommendationStore {
         limits: Limits,
         consumption: Consumption,
     ) -> Result<Consumed<()>, StoreError> {
-        self.database.consume(consumption, move |write| apply(write.sql(), &changes, &limits)).await
+        self.database.consume_with(consumption, move |write| apply(write.sql(), &changes, &limits)).await
     }
 
     async fn rate(&self, user: UserId, product: ProductId, liked: bool, at: Timestamp) -> Result<(), StoreError> {

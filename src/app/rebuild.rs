@@ -3,6 +3,9 @@
 //! The one place outside the orders domain that reads its store. A server may serve meanwhile: what it applies goes to
 //! both generations, and each counts an order once. What a rebuild that was cut off has left is removed by the next.
 
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
 use crate::domain::orders::{Order, OrderFilter, OrderStatus};
 use crate::domain::page::PageRequest;
 use crate::domain::recommendations::{Limits, Purchase, PurchasedLine};
@@ -10,8 +13,23 @@ use crate::store::StoreError;
 use crate::store::orders::OrderStore;
 use crate::store::recommendations::{RebuildStep, RecommendationStore};
 
-/// Orders of one commit: few enough for a server's own writes to come in between.
-const ORDERS_AT_ONCE: u32 = 500;
+/// Orders of one commit. What many orders have in common is written once, so the more the better, as long as a server's
+/// own writes come in between.
+const ORDERS_AT_ONCE: RangeInclusive<u32> = 500..=8_000;
+/// How long a commit should take at most.
+const COMMIT: Duration = Duration::from_millis(500);
+
+/// How many orders the next commit takes, after one that took so long.
+fn orders_at_once(present: u32, took: Duration) -> u32 {
+    let next = if took < COMMIT / 2 {
+        present.saturating_mul(2)
+    } else if took > COMMIT {
+        present / 2
+    } else {
+        present
+    };
+    next.clamp(*ORDERS_AT_ONCE.start(), *ORDERS_AT_ONCE.end())
+}
 
 /// How a rebuild ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,16 +54,19 @@ pub async fn rebuild(
     while recommendations.remove_abandoned().await? {}
     let mut done = 0;
     let mut after: Option<String> = None;
+    let mut at_once = *ORDERS_AT_ONCE.start();
     loop {
         progress(done, total.max(done));
-        let page = orders.bought_orders(after.as_deref(), ORDERS_AT_ONCE).await?;
+        let page = orders.bought_orders(after.as_deref(), at_once).await?;
         let Some((cursor, _)) = page.last() else { break };
         after = Some(cursor.clone());
         done += page.len() as u64;
         let purchases = page.into_iter().map(|(_, order)| purchase_of(order)).collect();
+        let began = Instant::now();
         if recommendations.rebuild(generation, purchases, limits).await? == RebuildStep::Superseded {
             return Ok(Rebuilt::Superseded);
         }
+        at_once = orders_at_once(at_once, began.elapsed());
     }
     if recommendations.finish_rebuild(generation).await? == RebuildStep::Superseded {
         return Ok(Rebuilt::Superseded);
@@ -63,4 +84,23 @@ fn purchase_of(order: Order) -> Purchase {
         .map(|line| PurchasedLine { product_id: line.product_id, category: line.category })
         .collect();
     Purchase { order_id: order.id, user_id: order.customer_id, at, lines }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_takes_as_many_orders_as_it_has_time_for_within_bounds() {
+        let mut at_once = *ORDERS_AT_ONCE.start();
+        for expected in [1_000, 2_000, 4_000, 8_000, 8_000] {
+            at_once = orders_at_once(at_once, Duration::from_millis(20));
+            assert_eq!(at_once, expected);
+        }
+        assert_eq!(orders_at_once(at_once, COMMIT), at_once, "as it should be");
+        for expected in [4_000, 2_000, 1_000, 500, 500] {
+            at_once = orders_at_once(at_once, Duration::from_secs(2));
+            assert_eq!(at_once, expected);
+        }
+    }
 }

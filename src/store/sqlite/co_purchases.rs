@@ -139,6 +139,17 @@ fn save_pair(
         return Ok(0);
     }
     let key = (generation, item.as_bytes(), other.as_bytes());
+    if pair.together > 0 {
+        // What nothing is left of is not stored: a pair that holds just what was added is new.
+        let together: i64 = connection
+            .prepare_cached(
+                "INSERT INTO pairs (generation, product_id, other_id, together, later) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET together = together + excluded.together, later = later + excluded.later
+                 RETURNING together",
+            )?
+            .query_row((key.0, key.1, key.2, pair.together, pair.later), |row| row.get(0))?;
+        return Ok(i64::from(together == pair.together));
+    }
     let left: Option<i64> = connection
         .prepare_cached(
             "UPDATE pairs SET together = together + ?4, later = later + ?5
@@ -153,14 +164,6 @@ fn save_pair(
                 .prepare_cached("DELETE FROM pairs WHERE generation = ?1 AND product_id = ?2 AND other_id = ?3")?
                 .execute(key)?;
             Ok(-1)
-        }
-        None if pair.together > 0 => {
-            connection
-                .prepare_cached(
-                    "INSERT INTO pairs (generation, product_id, other_id, together, later) VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute((key.0, key.1, key.2, pair.together, pair.later))?;
-            Ok(1)
         }
         // What is taken back was forgotten before.
         None => Ok(0),

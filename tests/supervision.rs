@@ -254,13 +254,14 @@ async fn users_products_and_notifications_come_back_and_the_others_do_not_notice
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn orders_events_recommendations_and_the_dispatcher_come_back_and_the_others_do_not_notice() {
-    survives(&["orders", "events", "recommendations", "notifications.dispatcher"]).await;
+async fn orders_events_recommendations_the_dispatcher_and_campaign_events_come_back_and_the_others_do_not_notice() {
+    survives(&["orders", "events", "recommendations", "notifications.dispatcher", "products.campaign-events"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_writer_the_inventory_the_tail_and_a_worker_come_back_and_the_others_do_not_notice() {
-    survives(&["orders.writer", "products.inventory", "events.tail", "notifications.worker-1"]).await;
+async fn the_writer_the_inventory_the_tail_the_history_and_a_worker_come_back_and_the_others_do_not_notice() {
+    let history = "recommendations.history";
+    survives(&["orders.writer", "products.inventory", "events.tail", history, "notifications.worker-1"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -47,6 +47,7 @@ pub use rebuild::{Rebuilt, rebuild};
 pub use stores::{Stores, lock_data_dir, migrate, open_history, open_operations, open_users};
 
 use crate::gateway::admin::Phase;
+use crate::gateway::cursors::Cursors;
 use crate::gateway::server::PublicServer;
 use listeners::{AdminListener, SessionsForgetter};
 
@@ -94,6 +95,7 @@ pub struct Core {
     pub live: LiveHub,
     pub hasher: PasswordHasher,
     pub tokens: AccessTokens,
+    pub cursors: Cursors,
     pub currency: Currency,
     pub ask_deadline: Duration,
     pub metrics: Metrics,

@@ -7,7 +7,6 @@
 
 pub mod ask;
 pub mod clock;
-pub mod cursors;
 pub mod errors;
 mod inbox;
 pub mod live;

@@ -194,6 +194,7 @@ pub(super) fn start_public(
         notifications: core.notifications.clone(),
         live: core.live.clone(),
         tokens: core.tokens.clone(),
+        cursors: core.cursors.clone(),
         currency: core.currency,
         ask_deadline: core.ask_deadline,
         rate_limits: rate_limits(config),

@@ -36,7 +36,6 @@ use super::stores::{DataDirGuard, Opened};
 use super::{AppError, Core, Stopping};
 use crate::actors::Address;
 use crate::actors::clock::now;
-use crate::actors::cursors::SealedCursors;
 use crate::actors::live::LiveHub;
 use crate::actors::notifications::NotificationActor;
 use crate::actors::operations::OperationsActor;
@@ -59,6 +58,7 @@ use crate::domain::ids::SessionId;
 use crate::domain::money::Currency;
 use crate::domain::page::PageRequest;
 use crate::domain::products::{ProductFilter, ProductSort};
+use crate::gateway::cursors::Cursors;
 use crate::kafka::EventLog;
 use crate::kafka::backoff::Backoff;
 use crate::kafka::campaigns::CampaignHandler;
@@ -149,8 +149,6 @@ pub(super) async fn start(
     let secret = server_secret(config, stores.users.as_ref()).await?;
     let order_tools = Arc::new(OrderTools {
         store: Arc::clone(&stores.orders),
-        list_cursors: SealedCursors::of("orders", &secret),
-        change_cursors: SealedCursors::of("order changes", &secret),
         products: products_spec.address(),
         writer: writer_spec.address(),
         currency,
@@ -323,6 +321,7 @@ pub(super) async fn start(
         live,
         hasher,
         tokens,
+        cursors: Cursors::new(&secret),
         currency,
         ask_deadline,
         metrics,

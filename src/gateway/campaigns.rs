@@ -4,8 +4,9 @@ use async_graphql::{Context, Error, ID, InputObject, Object, SimpleObject};
 
 use super::connections::{Connection, mutation_cost, page_cost, page_request};
 use super::context::{Shop, Viewer, answered};
+use super::cursors::CursorKind;
 use super::errors::{Inputs, UserError, query_error, user_errors};
-use super::scalars::{Cursor, CursorKind, DateTime};
+use super::scalars::{Cursor, DateTime};
 use crate::actors::errors::DomainError;
 use crate::actors::notifications::messages::CampaignCounts;
 use crate::actors::products::campaigns::messages::{GetCampaigns, LaunchCampaign, ListCampaigns};
@@ -105,7 +106,7 @@ impl CampaignQuery {
         #[graphql(desc = "The size of the page: 1 to 100, 20 unless given.")] first: Option<i32>,
         #[graphql(desc = "The page starts after this cursor.")] after: Option<Cursor>,
     ) -> Result<Connection<Campaign>, Error> {
-        let page = page_request(first, after.as_ref(), CursorKind::Campaigns)?;
+        let page = page_request(ctx, first, after.as_ref(), CursorKind::Campaigns)?;
         let shop = ctx.data::<Shop>()?;
         let listed = async {
             let page = answered(shop.campaigns.ask(ListCampaigns { page }, shop.ask_deadline).await)?;

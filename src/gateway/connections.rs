@@ -2,33 +2,72 @@
 
 use std::borrow::Cow;
 
-use async_graphql::{Error, Object, OutputType, SimpleObject, TypeName};
+use async_graphql::{Context, Error, Object, OutputType, TypeName};
 
+use super::context::Shop;
+use super::cursors::CursorKind;
 use super::errors::bad_input;
-use super::scalars::{Cursor, CursorKind};
+use super::scalars::Cursor;
 use crate::domain::page::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Page, PageRequest};
 
 /// Where a page lies in its list.
-#[derive(SimpleObject, Clone)]
+#[derive(Clone)]
 pub struct PageInfo {
+    kind: CursorKind,
+    has_next: bool,
+    has_previous: bool,
+    /// Of the first entry and the last.
+    ends: Option<(String, String)>,
+}
+
+/// Where a page lies in its list.
+#[Object]
+impl PageInfo {
     /// True when entries follow this page.
-    has_next_page: bool,
+    async fn has_next_page(&self) -> bool {
+        self.has_next
+    }
+
     /// True when entries may come before this page: it was asked for with `after`.
-    has_previous_page: bool,
+    async fn has_previous_page(&self) -> bool {
+        self.has_previous
+    }
+
     /// The cursor of the page's first entry.
-    start_cursor: Option<Cursor>,
+    async fn start_cursor(&self, ctx: &Context<'_>) -> Result<Option<Cursor>, Error> {
+        self.ends.as_ref().map(|(first, _)| sealed(ctx, self.kind, first)).transpose()
+    }
+
     /// The cursor of the page's last entry: give it as `after` for the next page.
-    end_cursor: Option<Cursor>,
+    async fn end_cursor(&self, ctx: &Context<'_>) -> Result<Option<Cursor>, Error> {
+        self.ends.as_ref().map(|(_, last)| sealed(ctx, self.kind, last)).transpose()
+    }
+}
+
+/// Only where it is asked for: a page's other answers do not pay for it.
+fn sealed(ctx: &Context<'_>, kind: CursorKind, position: &str) -> Result<Cursor, Error> {
+    Ok(ctx.data::<Shop>()?.cursors.seal(kind, position))
 }
 
 /// An entry of a list with its position.
-#[derive(SimpleObject)]
-#[graphql(name_type)]
 pub struct Edge<T: OutputType> {
-    /// The position of this entry.
-    cursor: Cursor,
-    /// The entry.
+    kind: CursorKind,
+    position: String,
     node: T,
+}
+
+/// An entry of a list with its position.
+#[Object(name_type)]
+impl<T: OutputType> Edge<T> {
+    /// The position of this entry.
+    async fn cursor(&self, ctx: &Context<'_>) -> Result<Cursor, Error> {
+        sealed(ctx, self.kind, &self.position)
+    }
+
+    /// The entry.
+    async fn node(&self) -> &T {
+        &self.node
+    }
 }
 
 impl<T: OutputType> Edge<T> {
@@ -59,24 +98,21 @@ impl<T: OutputType> TypeName for Connection<T> {
 impl<T: OutputType> Connection<T> {
     /// The page as the API shows it.
     pub fn of<D>(page: Page<D>, kind: CursorKind, mut node: impl FnMut(D) -> T) -> Self {
-        let edges: Vec<_> = page
-            .entries
-            .into_iter()
-            .map(|(position, entry)| Edge { cursor: Cursor::of(kind, &position), node: node(entry) })
-            .collect();
+        let edges: Vec<_> =
+            page.entries.into_iter().map(|(position, entry)| Edge { kind, position, node: node(entry) }).collect();
+        let position = |edge: &Edge<T>| edge.position.clone();
         let page_info = PageInfo {
-            has_next_page: page.has_next,
-            has_previous_page: page.has_previous,
-            start_cursor: edges.first().map(|edge| edge.cursor.clone()),
-            end_cursor: edges.last().map(|edge| edge.cursor.clone()),
+            kind,
+            has_next: page.has_next,
+            has_previous: page.has_previous,
+            ends: edges.first().map(position).zip(edges.last().map(position)),
         };
         Self { edges, page_info, total_count: i32::try_from(page.total).unwrap_or(i32::MAX) }
     }
 
     /// A list without entries.
-    pub fn empty() -> Self {
-        let page_info =
-            PageInfo { has_next_page: false, has_previous_page: false, start_cursor: None, end_cursor: None };
+    pub fn empty(kind: CursorKind) -> Self {
+        let page_info = PageInfo { kind, has_next: false, has_previous: false, ends: None };
         Self { edges: Vec::new(), page_info, total_count: 0 }
     }
 }
@@ -120,17 +156,32 @@ impl<T: OutputType> Connection<T> {
     }
 }
 
-/// What part of a list is asked for; a size outside 1 to 100 and a broken cursor are BAD_USER_INPUT.
-pub fn page_request(first: Option<i32>, after: Option<&Cursor>, kind: CursorKind) -> Result<PageRequest, Error> {
-    let first = match first {
-        None => DEFAULT_PAGE_SIZE,
+/// How many entries are asked for; what is outside 1 to 100 is BAD_USER_INPUT.
+pub fn page_size(first: Option<i32>) -> Result<u32, Error> {
+    match first {
+        None => Ok(DEFAULT_PAGE_SIZE),
         Some(first) => u32::try_from(first)
             .ok()
             .filter(|first| (1..=MAX_PAGE_SIZE).contains(first))
-            .ok_or_else(|| bad_input("first", format!("first is 1 to {MAX_PAGE_SIZE}")))?,
-    };
-    let after = after.map(|cursor| cursor.position(kind)).transpose();
-    Ok(PageRequest { first, after: after.map_err(|broken| bad_input("after", broken))? })
+            .ok_or_else(|| bad_input("first", format!("first is 1 to {MAX_PAGE_SIZE}"))),
+    }
+}
+
+/// What part of a list is asked for; a broken cursor, too, is BAD_USER_INPUT.
+pub fn page_request(
+    ctx: &Context<'_>,
+    first: Option<i32>,
+    after: Option<&Cursor>,
+    kind: CursorKind,
+) -> Result<PageRequest, Error> {
+    Ok(PageRequest { first: page_size(first)?, after: position(ctx, after, kind)? })
+}
+
+/// The position of a cursor that was given as `after`.
+pub fn position(ctx: &Context<'_>, after: Option<&Cursor>, kind: CursorKind) -> Result<Option<String>, Error> {
+    let Some(cursor) = after else { return Ok(None) };
+    let opened = ctx.data::<Shop>()?.cursors.open(kind, cursor);
+    opened.map(Some).map_err(|broken| bad_input("after", broken))
 }
 
 /// No field costs more: sums of costs stay far from overflow whatever is nested.
@@ -169,15 +220,12 @@ mod tests {
 
     #[test]
     fn a_page_has_1_to_100_entries_and_20_unless_told() {
-        let page = |first| page_request(first, None, CursorKind::Users);
-        assert_eq!(page(None).unwrap().first, 20);
-        assert_eq!(page(Some(1)).unwrap().first, 1);
-        assert_eq!(page(Some(100)).unwrap().first, 100);
+        assert_eq!(page_size(None).unwrap(), 20);
+        assert_eq!(page_size(Some(1)).unwrap(), 1);
+        assert_eq!(page_size(Some(100)).unwrap(), 100);
         for first in [i32::MIN, -1, 0, 101, i32::MAX] {
-            assert!(page(Some(first)).is_err(), "{first}");
+            assert!(page_size(Some(first)).is_err(), "{first}");
         }
-        let foreign = Cursor::of(CursorKind::Orders, "1");
-        assert!(page_request(None, Some(&foreign), CursorKind::Users).is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_graphql::Context;
 use tokio::sync::watch;
 
+use super::cursors::Cursors;
 use super::rate_limits::RateLimits;
 use crate::actors::errors::DomainError;
 use crate::actors::live::LiveHub;
@@ -35,6 +36,7 @@ pub struct Shop {
     pub notifications: Address<NotificationActor>,
     pub live: LiveHub,
     pub tokens: AccessTokens,
+    pub cursors: Cursors,
     pub currency: Currency,
     /// How long a resolver waits for an actor.
     pub ask_deadline: Duration,

@@ -1,21 +1,21 @@
 //! Dead letters: what failed for good, for staff: browse, inspect, send back, give up, watch.
 
-use std::collections::VecDeque;
-
 use async_graphql::{Context, Error, ID, Object, SimpleObject, Subscription};
+use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
 
 use super::access::Denied;
 use super::connections::{Connection, list_cost, mutation_cost, page_cost, page_request, root_cost};
-use super::context::{RequestInfo, Shop, Viewer, answered};
-use super::errors::{Inputs, UserError, bad_input, query_error, top_level, user_errors};
-use super::order_updates::{FIRST_READ_ATTEMPTS, read_again_and_again};
-use super::scalars::{Cursor, CursorKind, DateTime};
+use super::context::{Shop, Viewer, answered};
+use super::cursors::CursorKind;
+use super::errors::{Inputs, UserError, bad_input, query_error, user_errors};
+use super::following::{GrowingList, follow};
+use super::scalars::{Cursor, DateTime};
 use crate::actors::errors::DomainError;
-use crate::actors::live::{LiveKey, LiveWatch};
+use crate::actors::live::LiveKey;
 use crate::actors::operations::messages::{
     DeadLettersAfter, GetDeadLetters, LatestDeadLetter, ListDeadLetters, SettleDeadLetters, Settling,
 };
@@ -24,9 +24,6 @@ use crate::domain::text::{MAX_NAME, check_text};
 
 /// Before the ids of dead letters.
 pub const ID_PREFIX: &str = "dlt";
-
-/// How many letters one read of `deadLetterAdded` takes.
-const LETTERS_PER_READ: u32 = 100;
 
 /// The store's own id of a letter says where it failed; to a client it is as opaque as any other.
 fn id_of(stored: &str) -> ID {
@@ -141,7 +138,7 @@ impl DeadLetterQuery {
         >,
         #[graphql(desc = "Only those of this consumer group.")] source: Option<String>,
     ) -> Result<Connection<DeadLetter>, Error> {
-        let page = page_request(first, after.as_ref(), CursorKind::DeadLetters)?;
+        let page = page_request(ctx, first, after.as_ref(), CursorKind::DeadLetters)?;
         if let Some(source) = &source {
             check_text("source", source, 0, MAX_NAME).map_err(|refusal| bad_input("source", refusal))?;
         }
@@ -203,50 +200,20 @@ impl DeadLetterMutation {
     }
 }
 
-/// Follows the letters in the order in which they are kept: each wake reads on from the last one sent.
-struct Feed {
-    shop: Shop,
-    info: Option<RequestInfo>,
-    watch: LiveWatch,
-    /// Of the last letter that was read.
-    position: String,
-    waiting: VecDeque<DomainLetter>,
-    /// True when there may be more to read without a wake.
-    behind: bool,
-    ended: bool,
-}
+/// The letters in the order in which they are kept.
+struct KeptLetters;
 
-impl Feed {
-    async fn read(&mut self) -> Result<(), DomainError> {
-        let Self { shop, position, .. } = self;
-        let shop = &*shop;
-        let entries = read_again_and_again(None, || {
-            let message = DeadLettersAfter { cursor: position.clone(), limit: LETTERS_PER_READ };
-            async move { answered(shop.operations.ask(message, shop.ask_deadline).await) }
-        })
-        .await?;
-        self.behind = entries.len() >= LETTERS_PER_READ as usize;
-        if let Some(last) = entries.last() {
-            self.position.clone_from(&last.cursor);
-        }
-        self.waiting.extend(entries.into_iter().map(|entry| entry.letter));
-        Ok(())
+#[async_trait]
+impl GrowingList for KeptLetters {
+    type Entry = DomainLetter;
+
+    async fn end(&self, shop: &Shop) -> Result<String, DomainError> {
+        answered(shop.operations.ask(LatestDeadLetter, shop.ask_deadline).await)
     }
 
-    async fn next(&mut self) -> Option<Result<DeadLetter, Error>> {
-        while !self.ended {
-            if let Some(letter) = self.waiting.pop_front() {
-                return Some(Ok(DeadLetter(letter)));
-            }
-            if !self.behind {
-                self.watch.changed().await;
-            }
-            if let Err(fault) = self.read().await {
-                self.ended = true;
-                return Some(Err(top_level(self.info.as_ref(), fault)));
-            }
-        }
-        None
+    async fn after(&self, shop: &Shop, cursor: String, limit: u32) -> Result<Vec<(String, DomainLetter)>, DomainError> {
+        let entries = answered(shop.operations.ask(DeadLettersAfter { cursor, limit }, shop.ask_deadline).await)?;
+        Ok(entries.into_iter().map(|entry| (entry.cursor, entry.letter)).collect())
     }
 }
 
@@ -261,17 +228,8 @@ impl DeadLetterSubscription {
         &self,
         ctx: &Context<'_>,
     ) -> Result<BoxStream<'static, Result<DeadLetter, Error>>, Error> {
-        let shop = ctx.data::<Shop>()?.clone();
-        let info = ctx.data_opt::<RequestInfo>().cloned();
-        let watch = shop.live.watch(LiveKey::DeadLetters);
-        let position = read_again_and_again(Some(FIRST_READ_ATTEMPTS), || {
-            let shop = &shop;
-            async move { answered(shop.operations.ask(LatestDeadLetter, shop.ask_deadline).await) }
-        })
-        .await
-        .map_err(|fault| top_level(info.as_ref(), fault))?;
-        let feed = Feed { shop, info, watch, position, waiting: VecDeque::new(), behind: false, ended: false };
-        Ok(stream::unfold(feed, |mut feed| async move { Some((feed.next().await?, feed)) }).boxed())
+        let letters = follow(ctx, LiveKey::DeadLetters, KeptLetters, None).await?;
+        Ok(letters.map_ok(|(_, letter)| DeadLetter(letter)).boxed())
     }
 }
 

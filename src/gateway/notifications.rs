@@ -1,19 +1,19 @@
 //! Notifications: a user's inbox, what was read, and what arrives while somebody looks.
 
-use std::collections::VecDeque;
-
 use async_graphql::{Context, Enum, Error, ID, Object, SimpleObject, Subscription};
-use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream};
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
 
 use super::access::{Denied, Guarded, Owned};
 use super::connections::{Connection, Edge, PageInfo, mutation_cost, root_cost};
-use super::context::{RequestInfo, Shop, Viewer, answered};
-use super::errors::{Inputs, UserError, query_error, top_level, user_errors};
-use super::order_updates::{FIRST_READ_ATTEMPTS, read_again_and_again};
-use super::scalars::{CursorKind, DateTime};
+use super::context::{Shop, Viewer, answered};
+use super::cursors::CursorKind;
+use super::errors::{Inputs, UserError, query_error, user_errors};
+use super::following::{GrowingList, follow};
+use super::scalars::DateTime;
 use crate::actors::errors::{DomainError, path};
-use crate::actors::live::{LiveKey, LiveWatch};
+use crate::actors::live::LiveKey;
 use crate::actors::notifications::messages::{
     GetNotifications, LatestReceived, ListInbox, MarkNotificationsRead, ReceivedAfter, WhichRead,
 };
@@ -276,54 +276,27 @@ fn which_read(ids: Option<Vec<ID>>, all: bool) -> Result<WhichRead, DomainError>
     }
 }
 
-/// Follows what a user receives.
+/// What a user receives.
 struct Received {
-    shop: Shop,
-    info: Option<RequestInfo>,
-    watch: LiveWatch,
     user_id: UserId,
-    /// Of the last one that was read.
-    position: String,
-    waiting: VecDeque<DomainNotification>,
-    /// True when there may be more to read without a wake.
-    behind: bool,
-    ended: bool,
 }
 
-/// How many one read takes.
-const ENTRIES_PER_READ: u32 = 100;
+#[async_trait]
+impl GrowingList for Received {
+    type Entry = DomainNotification;
 
-impl Received {
-    async fn read(&mut self) -> Result<(), DomainError> {
-        let Self { shop, user_id, position, .. } = self;
-        let shop = &*shop;
-        let entries = read_again_and_again(None, || {
-            let message = ReceivedAfter { user_id: *user_id, cursor: position.clone(), limit: ENTRIES_PER_READ };
-            async move { answered(shop.notifications.ask(message, shop.ask_deadline).await) }
-        })
-        .await?;
-        self.behind = entries.len() >= ENTRIES_PER_READ as usize;
-        if let Some((last, _)) = entries.last() {
-            self.position.clone_from(last);
-        }
-        self.waiting.extend(entries.into_iter().map(|(_, notification)| notification));
-        Ok(())
+    async fn end(&self, shop: &Shop) -> Result<String, DomainError> {
+        answered(shop.notifications.ask(LatestReceived { user_id: self.user_id }, shop.ask_deadline).await)
     }
 
-    async fn next(&mut self) -> Option<Result<Notification, Error>> {
-        while !self.ended {
-            if let Some(notification) = self.waiting.pop_front() {
-                return Some(Ok(Notification::new(notification)));
-            }
-            if !self.behind {
-                self.watch.changed().await;
-            }
-            if let Err(fault) = self.read().await {
-                self.ended = true;
-                return Some(Err(top_level(self.info.as_ref(), fault)));
-            }
-        }
-        None
+    async fn after(
+        &self,
+        shop: &Shop,
+        cursor: String,
+        limit: u32,
+    ) -> Result<Vec<(String, DomainNotification)>, DomainError> {
+        let message = ReceivedAfter { user_id: self.user_id, cursor, limit };
+        answered(shop.notifications.ask(message, shop.ask_deadline).await)
     }
 }
 
@@ -339,19 +312,7 @@ impl NotificationSubscription {
         ctx: &Context<'_>,
     ) -> Result<BoxStream<'static, Result<Notification, Error>>, Error> {
         let user_id = Viewer::of(ctx).user_id().ok_or(Denied::Unauthenticated)?;
-        let shop = ctx.data::<Shop>()?.clone();
-        let info = ctx.data_opt::<RequestInfo>().cloned();
-        let watch = shop.live.watch(LiveKey::Inbox(user_id));
-        let position = {
-            let shop = &shop;
-            read_again_and_again(Some(FIRST_READ_ATTEMPTS), || async move {
-                answered(shop.notifications.ask(LatestReceived { user_id }, shop.ask_deadline).await)
-            })
-            .await
-        };
-        let position = position.map_err(|fault| top_level(info.as_ref(), fault))?;
-        let feed =
-            Received { shop, info, watch, user_id, position, waiting: VecDeque::new(), behind: false, ended: false };
-        Ok(stream::unfold(feed, |mut feed| async move { Some((feed.next().await?, feed)) }).boxed())
+        let received = follow(ctx, LiveKey::Inbox(user_id), Received { user_id }, None).await?;
+        Ok(received.map_ok(|(_, notification)| Notification::new(notification)).boxed())
     }
 }

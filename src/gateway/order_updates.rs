@@ -5,18 +5,20 @@
 //! back is tried again; the stream goes on.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use async_graphql::{Context, Error, ID, SimpleObject, Subscription};
-use futures_util::StreamExt;
+use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
 
 use super::access::Denied;
-use super::connections::root_cost;
+use super::connections::{position, root_cost};
 use super::context::{RequestInfo, Shop, Viewer, answered};
+use super::cursors::CursorKind;
 use super::errors::{bad_input, top_level};
+use super::following::{FIRST_READ_ATTEMPTS, GrowingList, follow, read_again_and_again};
 use super::orders::{Order, OrderEvent};
-use super::scalars::{Cursor, CursorKind};
+use super::scalars::Cursor;
 use crate::actors::errors::DomainError;
 use crate::actors::live::{LiveKey, LiveWatch};
 use crate::actors::orders::messages::{ChangesAfter, GetOrders, LatestChange};
@@ -58,36 +60,6 @@ fn as_of(order: &DomainOrder, sequence: i32) -> Option<DomainOrder> {
     Some(order)
 }
 
-/// How long a failed read waits before it is tried again, from and to.
-const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// How many reads may fail before a stream that has sent nothing yet is given up.
-pub const FIRST_READ_ATTEMPTS: u32 = 4;
-
-/// Reads until it succeeds or there is no point in going on.
-pub async fn read_again_and_again<T, F>(
-    attempts: Option<u32>,
-    mut read: impl FnMut() -> F + Send,
-) -> Result<T, DomainError>
-where
-    F: Future<Output = Result<T, DomainError>> + Send,
-{
-    let mut pause = RETRY.0;
-    let mut failures = 0;
-    loop {
-        match read().await {
-            Err(DomainError::Busy { .. } | DomainError::Unavailable(_) | DomainError::Timeout)
-                if attempts.is_none_or(|most| failures + 1 < most) =>
-            {
-                failures += 1;
-                // Spread over time: an actor that comes back is not met by all its streams at once.
-                tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
-                pause = (pause * 2).min(RETRY.1);
-            }
-            answer => return answer,
-        }
-    }
-}
-
 /// Follows one order.
 struct OneOrder {
     shop: Shop,
@@ -115,11 +87,8 @@ impl OneOrder {
     fn queue(&mut self, order: &DomainOrder) {
         for entry in order.timeline.iter().filter(|entry| entry.sequence > self.last_sent) {
             let position = format!("{}:{}", self.id, entry.sequence);
-            self.waiting.extend(OrderUpdate::of(
-                order,
-                entry.sequence,
-                Cursor::of(CursorKind::OrderTimeline, &position),
-            ));
+            let cursor = self.shop.cursors.seal(CursorKind::OrderTimeline, &position);
+            self.waiting.extend(OrderUpdate::of(order, entry.sequence, cursor));
         }
         self.last_sent = self.last_sent.max(order.version());
     }
@@ -144,57 +113,28 @@ impl OneOrder {
     }
 }
 
-/// Follows all orders of a customer.
-struct AllOrders {
-    shop: Shop,
-    info: Option<RequestInfo>,
-    watch: LiveWatch,
+/// The changes of all orders of a customer.
+struct CustomerChanges {
     customer_id: UserId,
-    /// Of the last entry that was read.
-    position: String,
-    waiting: VecDeque<OrderChangeEntry>,
-    /// True when there may be more to read without a wake.
-    behind: bool,
-    ended: bool,
 }
 
-/// How many entries one read of `orderUpdates` takes.
-const ENTRIES_PER_READ: u32 = 100;
+#[async_trait]
+impl GrowingList for CustomerChanges {
+    type Entry = OrderChangeEntry;
 
-impl AllOrders {
-    async fn read(&mut self, attempts: Option<u32>) -> Result<(), DomainError> {
-        let Self { shop, customer_id, position, .. } = self;
-        let shop = &*shop;
-        let entries = read_again_and_again(attempts, || {
-            let message = ChangesAfter { customer_id: *customer_id, cursor: position.clone(), limit: ENTRIES_PER_READ };
-            async move { answered(shop.orders.ask(message, shop.ask_deadline).await) }
-        })
-        .await?;
-        self.behind = entries.len() >= ENTRIES_PER_READ as usize;
-        if let Some(last) = entries.last() {
-            self.position.clone_from(&last.cursor);
-        }
-        self.waiting.extend(entries);
-        Ok(())
+    async fn end(&self, shop: &Shop) -> Result<String, DomainError> {
+        answered(shop.orders.ask(LatestChange { customer_id: self.customer_id }, shop.ask_deadline).await)
     }
 
-    async fn next(&mut self) -> Option<Result<OrderUpdate, Error>> {
-        while !self.ended {
-            while let Some(entry) = self.waiting.pop_front() {
-                let cursor = Cursor::of(CursorKind::OrderChanges, &entry.cursor);
-                if let Some(update) = OrderUpdate::of(&entry.order, entry.sequence, cursor) {
-                    return Some(Ok(update));
-                }
-            }
-            if !self.behind {
-                self.watch.changed().await;
-            }
-            if let Err(fault) = self.read(None).await {
-                self.ended = true;
-                return Some(Err(top_level(self.info.as_ref(), fault)));
-            }
-        }
-        None
+    async fn after(
+        &self,
+        shop: &Shop,
+        cursor: String,
+        limit: u32,
+    ) -> Result<Vec<(String, OrderChangeEntry)>, DomainError> {
+        let message = ChangesAfter { customer_id: self.customer_id, cursor, limit };
+        let entries = answered(shop.orders.ask(message, shop.ask_deadline).await)?;
+        Ok(entries.into_iter().map(|entry| (entry.cursor.clone(), entry)).collect())
     }
 }
 
@@ -250,38 +190,13 @@ impl OrderSubscription {
     ) -> Result<BoxStream<'static, Result<OrderUpdate, Error>>, Error> {
         let viewer = Viewer::of(ctx);
         let customer_id = viewer.user_id().ok_or(Denied::Unauthenticated)?;
-        let after = after.map(|cursor| cursor.position(CursorKind::OrderChanges)).transpose();
-        let after = after.map_err(|broken| bad_input("after", broken))?;
-        let shop = ctx.data::<Shop>()?.clone();
-        let info = ctx.data_opt::<RequestInfo>().cloned();
-        let watch = shop.live.watch(LiveKey::Customer(customer_id));
-        let resumed = after.is_some();
-        let position = match after {
-            Some(position) => Ok(position),
-            None => {
-                let shop = &shop;
-                read_again_and_again(Some(FIRST_READ_ATTEMPTS), || async move {
-                    answered(shop.orders.ask(LatestChange { customer_id }, shop.ask_deadline).await)
-                })
-                .await
-            }
-        };
-        let position = position.map_err(|fault| top_level(info.as_ref(), fault))?;
-        let mut feed = AllOrders {
-            shop,
-            info,
-            watch,
-            customer_id,
-            position,
-            waiting: VecDeque::new(),
-            behind: false,
-            ended: false,
-        };
-        if resumed {
-            // Tells a broken cursor before anything is sent.
-            let read = feed.read(Some(FIRST_READ_ATTEMPTS)).await;
-            read.map_err(|fault| top_level(feed.info.as_ref(), fault))?;
-        }
-        Ok(stream::unfold(feed, |mut feed| async move { Some((feed.next().await?, feed)) }).boxed())
+        let after = position(ctx, after.as_ref(), CursorKind::OrderChanges)?;
+        let cursors = ctx.data::<Shop>()?.cursors.clone();
+        let changes = follow(ctx, LiveKey::Customer(customer_id), CustomerChanges { customer_id }, after).await?;
+        let updates = changes.try_filter_map(move |(position, entry)| {
+            let cursor = cursors.seal(CursorKind::OrderChanges, &position);
+            std::future::ready(Ok(OrderUpdate::of(&entry.order, entry.sequence, cursor)))
+        });
+        Ok(updates.boxed())
     }
 }

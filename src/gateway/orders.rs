@@ -5,11 +5,12 @@ use async_graphql::{Context, Enum, Error, ID, InputObject, Object, SimpleObject}
 use super::access::{Guarded, Owned};
 use super::connections::{Connection, list_cost, mutation_cost, page_cost, page_request, root_cost};
 use super::context::{Shop, Viewer, answered};
+use super::cursors::CursorKind;
 use super::errors::{Inputs, UserError, bad_input, query_error, user_errors};
 use super::loaders::Loaders;
 use super::money::Money;
 use super::products::Product;
-use super::scalars::{Cursor, CursorKind, DateTime};
+use super::scalars::{Cursor, DateTime};
 use super::users::User;
 use crate::actors::errors::DomainError;
 use crate::actors::orders::messages::{AdvanceOrder, GetOrders, ListOrders};
@@ -282,10 +283,10 @@ impl OrderQuery {
         >,
         #[graphql(name = "where", desc = "Which orders.")] filter: Option<OrderWhere>,
     ) -> Result<Connection<Order>, Error> {
-        let page = page_request(first, after.as_ref(), CursorKind::Orders)?;
+        let page = page_request(ctx, first, after.as_ref(), CursorKind::Orders)?;
         match filter.unwrap_or_default().filter()? {
             Some(filter) => list(ctx, filter, page, None).await,
-            None => Ok(Connection::empty()),
+            None => Ok(Connection::empty(CursorKind::Orders)),
         }
     }
 }

@@ -4,9 +4,10 @@ use async_graphql::{Context, Enum, Error, ID, InputObject, Object, SimpleObject}
 
 use super::connections::{Connection, mutation_cost, page_cost, page_request, root_cost};
 use super::context::{Shop, answered};
+use super::cursors::CursorKind;
 use super::errors::{Inputs, Problem, UserError, bad_input, query_error, user_errors};
 use super::money::{Money, MoneyInput};
-use super::scalars::{Cursor, CursorKind, DateTime};
+use super::scalars::{Cursor, DateTime};
 use crate::actors::errors::DomainError;
 use crate::actors::products::messages::{
     AdjustStock, CreateProduct, EditProduct, GetProducts, ListCategories, ListProducts,
@@ -258,7 +259,7 @@ impl ProductQuery {
         #[graphql(name = "where", desc = "Which products.")] filter: Option<ProductWhere>,
         #[graphql(desc = "In which order; RELEVANCE unless given.")] sort: Option<ProductSort>,
     ) -> Result<Connection<Product>, Error> {
-        let page = page_request(first, after.as_ref(), CursorKind::Products)?;
+        let page = page_request(ctx, first, after.as_ref(), CursorKind::Products)?;
         let shop = ctx.data::<Shop>()?;
         let filter = filter.unwrap_or_default().filter(shop.currency).map_err(|problem| {
             let problem = problem.within("where");

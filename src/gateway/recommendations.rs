@@ -5,20 +5,16 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
 use super::access::Denied;
-use super::connections::{list_cost, mutation_cost, page_request, root_cost};
+use super::connections::{list_cost, mutation_cost, page_size, root_cost};
 use super::context::{RequestInfo, Shop, Viewer, answered};
 use super::errors::{Inputs, UserError, query_error, top_level, user_errors};
-use super::order_updates::read_again_and_again;
+use super::following::{FIRST_READ_ATTEMPTS, read_again_and_again};
 use super::products::Product;
-use super::scalars::CursorKind;
 use crate::actors::errors::{DomainError, path};
 use crate::actors::live::{LiveKey, LiveWatch};
 use crate::actors::recommendations::messages::{GetRecommendations, Rate, Recommendation as Recommended};
 use crate::domain::ids::UserId;
 use crate::domain::page::DEFAULT_PAGE_SIZE;
-
-/// How many reads may fail before a stream that has sent nothing yet is given up.
-const FIRST_READ_ATTEMPTS: u32 = 4;
 
 /// A product that a user may want next.
 #[derive(SimpleObject)]
@@ -52,9 +48,7 @@ async fn read(shop: &Shop, user_id: UserId, first: u32, fresh: bool) -> Result<V
 
 /// The recommendations of a user whom the viewer may see.
 pub async fn list(ctx: &Context<'_>, user_id: UserId, first: Option<i32>) -> Result<Vec<Recommendation>, Error> {
-    // A list without pages: no cursor is of its kind.
-    let first = page_request(first, None, CursorKind::Products)?.first;
-    let recommended = read(ctx.data::<Shop>()?, user_id, first, false).await;
+    let recommended = read(ctx.data::<Shop>()?, user_id, page_size(first)?, false).await;
     Ok(recommended.map_err(|error| query_error(ctx, error))?.into_iter().map(Recommendation::from).collect())
 }
 

@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 
 use async_graphql::{InputValueError, InputValueResult, Number, Scalar, ScalarType, Value};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::domain::money::Currency;
 use crate::domain::time::Timestamp;
@@ -120,61 +118,9 @@ impl ScalarType for CurrencyCode {
     }
 }
 
-/// What a cursor is a position of: one of another list is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CursorKind {
-    Users,
-    Products,
-    Orders,
-    /// The stream of all changes of a customer's orders.
-    OrderChanges,
-    /// The timeline of one order.
-    OrderTimeline,
-    DeadLetters,
-    Campaigns,
-    Notifications,
-}
-
-impl CursorKind {
-    fn tag(self) -> &'static str {
-        match self {
-            Self::Users => "u:",
-            Self::Products => "p:",
-            Self::Orders => "o:",
-            Self::OrderChanges => "c:",
-            Self::OrderTimeline => "t:",
-            Self::DeadLetters => "d:",
-            Self::Campaigns => "m:",
-            Self::Notifications => "n:",
-        }
-    }
-}
-
 /// An opaque position in a list or a stream. It is valid only where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor(pub String);
-
-/// The text is not a cursor of the list that it was given to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a cursor of this list")]
-pub struct BrokenCursor;
-
-impl Cursor {
-    /// The cursor of a position in the store's own terms.
-    pub fn of(kind: CursorKind, position: &str) -> Self {
-        let mut tagged = String::with_capacity(2 + position.len());
-        tagged.push_str(kind.tag());
-        tagged.push_str(position);
-        Self(URL_SAFE_NO_PAD.encode(tagged))
-    }
-
-    /// The position in the store's own terms; whether it exists is the store's to say.
-    pub fn position(&self, kind: CursorKind) -> Result<String, BrokenCursor> {
-        let bytes = URL_SAFE_NO_PAD.decode(&self.0).map_err(|_| BrokenCursor)?;
-        let tagged = String::from_utf8(bytes).map_err(|_| BrokenCursor)?;
-        tagged.strip_prefix(kind.tag()).map(str::to_owned).ok_or(BrokenCursor)
-    }
-}
 
 /// An opaque position in a list or a stream. It is valid only where it came from.
 #[Scalar(name = "Cursor")]
@@ -198,16 +144,6 @@ impl ScalarType for Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cursor_is_good_only_where_it_came_from() {
-        let cursor = Cursor::of(CursorKind::Products, "price|1200|prd_1é");
-        assert_eq!(cursor.position(CursorKind::Products).as_deref(), Ok("price|1200|prd_1é"));
-        assert_eq!(cursor.position(CursorKind::Orders), Err(BrokenCursor));
-        for broken in ["", "?", "cDo", "////", "_w", "cDoxMjM="] {
-            assert_eq!(Cursor(broken.into()).position(CursorKind::Users), Err(BrokenCursor), "{broken}");
-        }
-    }
 
     #[test]
     fn a_long_is_every_64_bit_integer_and_nothing_else() {

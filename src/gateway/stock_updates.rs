@@ -13,7 +13,7 @@ use futures_util::{FutureExt, StreamExt};
 use super::connections::root_cost;
 use super::context::{RequestInfo, Shop, answered};
 use super::errors::{bad_input, top_level};
-use super::order_updates::read_again_and_again;
+use super::following::{FIRST_READ_ATTEMPTS, read_again_and_again};
 use super::products::Product;
 use crate::actors::errors::DomainError;
 use crate::actors::live::{LiveKey, LiveWatch};
@@ -23,8 +23,6 @@ use crate::domain::products::Product as DomainProduct;
 
 /// The most products that one subscription watches.
 const MAX_PRODUCTS: usize = 100;
-/// How many reads may fail before a stream that has sent nothing yet is given up.
-const FIRST_READ_ATTEMPTS: u32 = 4;
 
 struct Feed {
     shop: Shop,

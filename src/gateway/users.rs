@@ -5,12 +5,13 @@ use async_graphql::{Context, Enum, Error, ID, InputObject, Object, SimpleObject}
 use super::access::{Guarded, Owned};
 use super::connections::{Connection, list_cost, mutation_cost, nested_page_cost, page_cost, page_request, root_cost};
 use super::context::{Shop, Viewer, answered};
+use super::cursors::CursorKind;
 use super::errors::{Inputs, UserError, bad_input, query_error, user_errors};
 use super::notifications::{self, NotificationConnection};
 use super::orders::{self, Order};
 use super::rate_limits::RetryAfter;
 use super::recommendations::{self, Recommendation};
-use super::scalars::{Cursor, CursorKind, DateTime};
+use super::scalars::{Cursor, DateTime};
 use super::sessions::SignedInSession;
 use crate::actors::errors::DomainError;
 use crate::actors::users::messages::{ChangeRole, EditPreferences, GetUsers, ListSessions, ListUsers};
@@ -153,7 +154,7 @@ impl UserFields {
         #[graphql(desc = "The size of the page: 1 to 100, 20 unless given.")] first: Option<i32>,
         #[graphql(desc = "The page starts after this cursor.")] after: Option<Cursor>,
     ) -> Result<Connection<Order>, Error> {
-        let page = page_request(first, after.as_ref(), CursorKind::Orders)?;
+        let page = page_request(ctx, first, after.as_ref(), CursorKind::Orders)?;
         let filter = OrderFilter { customer_id: Some(self.user.id), ..OrderFilter::default() };
         orders::list(ctx, filter, page, self.shown_to).await
     }
@@ -167,7 +168,7 @@ impl UserFields {
         #[graphql(desc = "The page starts after this cursor.")] after: Option<Cursor>,
         #[graphql(desc = "True leaves out what was read.")] unread_only: Option<bool>,
     ) -> Result<NotificationConnection, Error> {
-        let page = page_request(first, after.as_ref(), CursorKind::Notifications)?;
+        let page = page_request(ctx, first, after.as_ref(), CursorKind::Notifications)?;
         notifications::inbox(ctx, self.user.id, unread_only.unwrap_or(false), page, self.shown_to).await
     }
 
@@ -266,7 +267,7 @@ impl UserQuery {
         #[graphql(desc = "The page starts after this cursor.")] after: Option<Cursor>,
         #[graphql(desc = "Only users with words in name or address that begin like these.")] search: Option<String>,
     ) -> Result<Connection<User>, Error> {
-        let page = page_request(first, after.as_ref(), CursorKind::Users)?;
+        let page = page_request(ctx, first, after.as_ref(), CursorKind::Users)?;
         if let Some(search) = &search {
             check_text("search", search, 0, 3 * MAX_NAME).map_err(|refusal| bad_input("search", refusal))?;
         }

@@ -20,7 +20,7 @@ async fn lists_refuse_what_is_no_page_of_theirs() {
         for first in [0, -1, 101, i32::MAX, i32::MIN] {
             row(&format!("first {first}"), json!({ "first": first }), bad("first"));
         }
-        for after in ["", "x", "////", "\0", "dTo", "bzo", "cDo"] {
+        for after in ["", "x", "////", "\0", "dTo", "bzo", "cDo", "MQ", "dTpNUQ", "AQ"] {
             row(&format!("after {after:?}"), json!({ "after": after }), bad("after"));
         }
         if list != "users" {

@@ -35,7 +35,7 @@ async fn a_subscription_with_bad_input_says_so_once_and_is_over() {
         ("broken cursor", customer, ALL, json!({ "after": "x" }), bad, "after"),
         ("empty cursor", customer, ALL, json!({ "after": "" }), bad, "after"),
         ("cursor of users", customer, ALL, json!({ "after": world.user_cursor }), bad, "after"),
-        ("cursor of this kind, of nothing", customer, ALL, json!({ "after": "Yzpub3RoaW5n" }), bad, "after"),
+        ("a position that is not sealed", customer, ALL, json!({ "after": "Yzpub3RoaW5n" }), bad, "after"),
         ("no products", anonymous, STOCK, json!({ "ids": [] }), bad, "productIds"),
         ("101 products", anonymous, STOCK, json!({ "ids": many }), bad, "productIds"),
         ("unknown products", anonymous, STOCK, json!({ "ids": [MISSING_PRODUCT, "x", ""] }), bad, "productIds"),

@@ -22,7 +22,6 @@ use self::messages::{
 use self::writer::{OrderWriter, WriteError, WriteOrder};
 use crate::actors::ask::{Address, AskError};
 use crate::actors::clock::now;
-use crate::actors::cursors::SealedCursors;
 use crate::actors::errors::{DomainError, path};
 use crate::actors::products::ProductActor;
 use crate::actors::products::messages::GetOffers;
@@ -50,9 +49,6 @@ pub const ASKS_OF_A_PLACEMENT: u32 = 3;
 /// The orders actor's tools.
 pub struct OrderTools {
     pub store: Arc<dyn OrderStore>,
-    /// Positions in lists and in streams of changes count everybody's orders: a customer gets them sealed.
-    pub list_cursors: SealedCursors,
-    pub change_cursors: SealedCursors,
     pub products: Address<ProductActor>,
     pub writer: Address<OrderWriter>,
     pub currency: Currency,
@@ -260,10 +256,7 @@ impl Handler<ListOrders> for OrderActor {
     type Result = ResponseFuture<Result<Page<Order>, DomainError>>;
 
     fn handle(&mut self, ListOrders { filter, page }: ListOrders, _: &mut Context<Self>) -> Self::Result {
-        self.beside(|tools| async move {
-            let page = tools.list_cursors.open_request(page)?;
-            Ok(tools.list_cursors.seal_page(tools.store.list_orders(&filter, &page).await?))
-        })
+        self.beside(|tools| async move { Ok(tools.store.list_orders(&filter, &page).await?) })
     }
 }
 
@@ -297,10 +290,7 @@ impl Handler<LatestChange> for OrderActor {
     type Result = ResponseFuture<Result<String, DomainError>>;
 
     fn handle(&mut self, LatestChange { customer_id }: LatestChange, _: &mut Context<Self>) -> Self::Result {
-        self.beside(|tools| async move {
-            let latest = tools.store.latest_change(customer_id).await?;
-            Ok(tools.change_cursors.seal(&latest))
-        })
+        self.beside(|tools| async move { Ok(tools.store.latest_change(customer_id).await?) })
     }
 }
 
@@ -310,13 +300,8 @@ impl Handler<ChangesAfter> for OrderActor {
     fn handle(&mut self, message: ChangesAfter, _: &mut Context<Self>) -> Self::Result {
         self.beside(|tools| async move {
             let ChangesAfter { customer_id, cursor, limit } = message;
-            let foreign = || DomainError::invalid("after", "not a cursor of this stream");
-            let position = tools.change_cursors.open(&cursor).ok_or_else(foreign)?;
-            let mut changes = tools.store.changes_after(customer_id, &position, limit).await?.ok_or_else(foreign)?;
-            for change in &mut changes {
-                change.cursor = tools.change_cursors.seal(&change.cursor);
-            }
-            Ok(changes)
+            let changes = tools.store.changes_after(customer_id, &cursor, limit).await?;
+            changes.ok_or_else(|| DomainError::invalid("after", "not a cursor of this stream"))
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use souk::gateway::session_check::MAX_COPY_AGE;
 use souk::gateway::settings::HttpSettings;
 use tokio::time::{Instant, timeout};

@@ -1,8 +1,9 @@
 //! The composition root: the only place that names adapters.
 //!
-//! Start: lock the data folder, open stores and log, load the signing keys, start the supervision tree, bind the
-//! listeners, fill an empty demo shop, say ready. Stop, in this order: not ready, the gateway finishes what it accepted,
-//! consumers finish the batch in hand, the relay publishes what was committed, the actors drain, the files close.
+//! Start: lock the data folder, bind the admin listener, open stores and log, load the signing keys, start the supervision
+//! tree, fill an empty demo shop, bind the public listener, say ready. Stop, in this order: not ready, the gateway finishes
+//! what it accepted, consumers finish the batch in hand, the relay publishes what was committed, the actors drain, the files
+//! close.
 
 mod campaigns;
 mod catalogue;
@@ -143,10 +144,14 @@ async fn close_within(close: Box<dyn FnOnce() + Send>, deadline: Duration) -> bo
 
 impl Core {
     /// Opens the files and starts the actors. `sessions_changed` is told of every session that ended.
-    pub async fn start(config: &Config, sessions_changed: tree::SessionsChanged) -> Result<Self, AppError> {
-        let lock = lock_data_dir(config)?;
+    async fn start(
+        config: &Config,
+        lock: Option<stores::DataDirGuard>,
+        metrics: Metrics,
+        sessions_changed: tree::SessionsChanged,
+    ) -> Result<Self, AppError> {
         let opened = stores::open(config).await?;
-        tree::start(config, opened, lock, sessions_changed).await
+        tree::start(config, opened, lock, metrics, sessions_changed).await
     }
 
     /// Stops in order, within the deadline; true if everything drained. The actors have a quarter of it to themselves.
@@ -181,19 +186,23 @@ impl App {
     pub async fn start_unless(config: Config, stop: impl Future<Output = ()>) -> Result<Self, AppError> {
         let mut stop = std::pin::pin!(stop);
         let sessions = SessionsForgetter::default();
+        let (lock, metrics) = (lock_data_dir(&config)?, Metrics::new());
+        // In front of the stores: operators see that the process lives while it waits for one.
+        let admin = AdminListener::start(&config, &metrics)?;
         // Nothing of the core runs before it is returned whole.
         let core = tokio::select! {
-            core = Core::start(&config, sessions.callback()) => core?,
-            () = &mut stop => return Err(AppError::Stopped),
+            core = Core::start(&config, lock, metrics, sessions.callback()) => core,
+            () = &mut stop => Err(AppError::Stopped),
         };
-        let shutdown_timeout = config.shutdown_timeout();
-        let admin = match AdminListener::start(&config, &core) {
-            Ok(admin) => admin,
+        let core = match core {
+            Ok(core) => core,
             Err(error) => {
-                core.stop(shutdown_timeout).await;
+                admin.stop().await;
                 return Err(error);
             }
         };
+        admin.show(&config, &core);
+        let shutdown_timeout = config.shutdown_timeout();
         let opened = tokio::select! {
             opened = open_shop(&config, &core, &sessions) => opened,
             () = stop => Err(AppError::Stopped),
@@ -304,7 +313,8 @@ fn demo_failed(error: anyhow::Error) -> AppError {
 /// `souk demo`: the real flow without listeners. False: the shop is not empty.
 pub fn fill_with_demo_data(config: Config, progress: demo::Progress<'_>) -> Result<bool, AppError> {
     actix_rt::System::new().block_on(async {
-        let core = Core::start(&config, Box::new(|_| {})).await?;
+        let lock = lock_data_dir(&config)?;
+        let core = Core::start(&config, lock, Metrics::new(), Box::new(|_| {})).await?;
         let filled = demo::fill_if_empty(&core, progress).await.map_err(demo_failed);
         core.stop(config.shutdown_timeout()).await;
         filled

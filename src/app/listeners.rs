@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+use super::readings::Readings;
 use super::tree::SessionsChanged;
 use super::{AppError, Core};
 use crate::actors::supervisor::{ActorState, ActorStatus, Fault, SupervisionTree};
@@ -29,6 +30,7 @@ use crate::kafka::EventLog;
 use crate::mail::Mailer;
 use crate::store::cache::SharedCache;
 use crate::store::outbox::Outbox;
+use crate::telemetry::Metrics;
 
 /// How long an injected freeze blocks an actor's thread.
 const FREEZE: Duration = Duration::from_secs(20);
@@ -49,34 +51,45 @@ impl SessionsForgetter {
     }
 }
 
-/// The admin listener, which is there from the start.
+/// The admin listener, which is there before the core is.
 pub(super) struct AdminListener {
     server: AdminServer,
     health: Health,
+    readings: Arc<OnceLock<Arc<Readings>>>,
 }
 
 impl AdminListener {
-    pub(super) fn start(config: &Config, core: &Core) -> Result<Self, AppError> {
-        let health = Health::default();
-        let needed = domains_of(&config.roles);
-        for outbox in &core.stores.outboxes {
-            health.add_probe(store_probe(outbox, needed.contains(outbox.domain())));
-        }
-        if let Some(cache) = &core.stores.cache {
-            health.add_probe(cache_probe(cache));
-        }
-        health.add_probe(log_probe(&core.readings.log));
-        health.add_probe(mail_probe(&core.mailer));
-        let faults = config.faults.enabled.then(|| fault_switch(Arc::clone(&core.tree)));
-        let registry = core.metrics.registry().clone();
-        let readings = Arc::clone(&core.readings);
+    /// Live, and not ready.
+    pub(super) fn start(config: &Config, metrics: &Metrics) -> Result<Self, AppError> {
+        let (health, readings) = (Health::default(), Arc::<OnceLock<Arc<Readings>>>::default());
+        let faults = config.faults.enabled.then(|| fault_switch(Arc::clone(&readings)));
+        let of_core = Arc::clone(&readings);
         let before_scrape = Arc::new(move || -> BoxFuture<'static, ()> {
-            let readings = Arc::clone(&readings);
-            Box::pin(async move { readings.refresh().await })
+            let readings = of_core.get().cloned();
+            Box::pin(async move {
+                if let Some(readings) = readings {
+                    readings.refresh().await;
+                }
+            })
         });
+        let registry = metrics.registry().clone();
         let server = AdminServer::start(config.admin.listen, health.clone(), registry, before_scrape, faults)
             .map_err(AppError::usage)?;
-        Ok(Self { server, health })
+        Ok(Self { server, health, readings })
+    }
+
+    /// From here on it tells of a core.
+    pub(super) fn show(&self, config: &Config, core: &Core) {
+        let needed = domains_of(&config.roles);
+        for outbox in &core.stores.outboxes {
+            self.health.add_probe(store_probe(outbox, needed.contains(outbox.domain())));
+        }
+        if let Some(cache) = &core.stores.cache {
+            self.health.add_probe(cache_probe(cache));
+        }
+        self.health.add_probe(log_probe(&core.readings.log));
+        self.health.add_probe(mail_probe(&core.mailer));
+        self.readings.get_or_init(|| Arc::clone(&core.readings));
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -158,14 +171,14 @@ fn mail_probe(mailer: &Arc<dyn Mailer>) -> Probe {
     }
 }
 
-fn fault_switch(tree: Arc<SupervisionTree>) -> FaultSwitch {
+fn fault_switch(readings: Arc<OnceLock<Arc<Readings>>>) -> FaultSwitch {
     Arc::new(move |actor, kind| {
         let fault = match kind {
             FaultKind::Panic => Fault::Panic,
             FaultKind::Freeze => Fault::Freeze(FREEZE),
             FaultKind::FailStart => Fault::FailStart,
         };
-        tree.inject(actor, fault).is_ok()
+        readings.get().is_some_and(|readings| readings.tree.inject(actor, fault).is_ok())
     })
 }
 

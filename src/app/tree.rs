@@ -126,6 +126,7 @@ pub(super) async fn start(
     config: &Config,
     opened: Opened,
     lock: Option<DataDirGuard>,
+    metrics: Metrics,
     sessions_changed: SessionsChanged,
 ) -> Result<Core, AppError> {
     let Opened { stores, log, close_files } = opened;
@@ -137,7 +138,6 @@ pub(super) async fn start(
     // Half of what an asker waits: the other half is for what comes before and after the hash.
     let patience = ask_deadline / 2;
     let hasher = PasswordHasher::start(auth.bcrypt_cost, auth.hasher_threads, auth.hasher_queue, patience);
-    let metrics = Metrics::new();
     let live = LiveHub::default();
 
     let mailbox = mailbox_limits(&config.supervision);

@@ -8,7 +8,6 @@ use souk::actors::users::keys::stored_keys;
 use souk::actors::users::tokens::{AccessTokens, KeyMaterial};
 use souk::domain::ids::{SessionId, TypedId, UserId};
 use souk::domain::users::Role;
-use souk::store::sqlite::SqliteUserStore;
 use uuid::Uuid;
 
 use crate::row::{Row, refused, user_error};
@@ -37,9 +36,8 @@ fn forged(
 async fn a_bad_token_makes_a_request_unauthenticated() {
     let world = World::new().await;
     let token = world.customer.token.as_str();
-    let (store, _) = SqliteUserStore::open_in(&world.app.config.data_dir).unwrap();
     let auth = &world.app.config.auth;
-    let keys = stored_keys(&store, "").await.unwrap();
+    let keys = stored_keys(world.app.stores.users.as_ref(), "").await.unwrap();
     let ours = AccessTokens::new(&keys, &auth.issuer, &auth.audience, 900).unwrap();
     let claims = ours.verify(token).unwrap();
     let (user, session, epoch) = (claims.sub, claims.sid, claims.epoch);

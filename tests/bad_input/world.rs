@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
+use souk::config::Domain;
 use souk::domain::users::Role;
 
 use crate::row::Row;
 use crate::support::client::unique;
-use crate::support::{Account, TestApp, eventually, spawn_app};
+use crate::support::{Account, TestApp, eventually, servers, spawn_app};
 
 pub const MISSING_ORDER: &str = "ord_00000000000000000000000001";
 pub const MISSING_PRODUCT: &str = "prd_00000000000000000000000001";
@@ -105,11 +106,11 @@ impl World {
     pub async fn check_unchanged(&self, before: &(Value, BTreeMap<String, i64>)) {
         let after = self.stored().await;
         assert_eq!(before.0, after.0, "what staff see has changed");
-        assert_eq!(before.1, after.1, "rows were stored");
+        assert_eq!(before.1, after.1, "rows or documents were stored");
         self.check_no_restarts().await;
     }
 
-    /// What staff see of users, products and orders, and the number of rows in every table.
+    /// What staff see of users, products and orders, and the number of rows in every table or documents in every collection.
     pub async fn stored(&self) -> (Value, BTreeMap<String, i64>) {
         let query = "{ users(first: 100) { totalCount nodes { id email name role preferences {
                 orderUpdates promotions recommendations } } }
@@ -117,7 +118,9 @@ impl World {
                 price { minorUnits } } }
             orders(first: 100) { totalCount nodes { id status version } } }";
         let seen = self.app.query(Some(&self.admin.token), query, json!({})).await;
-        (seen, rows_of_tables(&self.app))
+        let counts =
+            if servers::are_used() { documents_of_collections(&self.app).await } else { rows_of_tables(&self.app) };
+        (seen, counts)
     }
 
     pub async fn check_no_restarts(&self) {
@@ -145,8 +148,9 @@ async fn create(app: &TestApp, staff: &Account, sku: &str, price: i64, available
     data["productCreate"]["product"]["id"].as_str().unwrap_or_else(|| panic!("{data}")).to_owned()
 }
 
-/// Tables that change by themselves: what is published leaves the outbox, and consumers note how far they have skipped.
-const PASSING: [&str; 3] = ["pending_events", "unpublished", "consumed"];
+/// Tables and collections that change by themselves: what is published leaves the outbox, consumers note how far they have
+/// skipped, mail is sent at its pace, and readiness may write.
+const PASSING: [&str; 5] = ["pending_events", "unpublished", "consumed", "pace", "health"];
 
 /// Of every table but those.
 fn rows_of_tables(app: &TestApp) -> BTreeMap<String, i64> {
@@ -162,6 +166,25 @@ fn rows_of_tables(app: &TestApp) -> BTreeMap<String, i64> {
         for name in tables.filter(is_by_request) {
             let count = connection.query_row(&format!("SELECT count(*) FROM {name}"), [], |row| row.get(0)).unwrap();
             counts.insert(format!("{file} {name}"), count);
+        }
+    }
+    counts
+}
+
+/// Of every collection but those.
+async fn documents_of_collections(app: &TestApp) -> BTreeMap<String, i64> {
+    let store = &app.config.store;
+    let client = mongodb::Client::with_uri_str(store.uri.expose()).await.unwrap();
+    let mut counts = BTreeMap::new();
+    for domain in Domain::ALL {
+        let database = client.database(&format!("{}{}", store.prefix, domain.name()));
+        let names = database.list_collection_names().await.unwrap();
+        let is_by_request = |name: &String| domain != Domain::Recommendations || name == "ratings";
+        let names = names.into_iter().filter(|name| !PASSING.contains(&name.as_str()) && !name.starts_with("system."));
+        for name in names.filter(is_by_request) {
+            let collection = database.collection::<mongodb::bson::Document>(&name);
+            let count = collection.count_documents(mongodb::bson::doc! {}).await.unwrap();
+            counts.insert(format!("{} {name}", domain.name()), count.try_into().unwrap());
         }
     }
     counts

@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 use souk::domain::events::{PendingEvent, Topic, event_type, source};
 use souk::domain::time::Timestamp;
-use souk::store::consumption::{Consumption, ConsumptionStore};
-use souk::store::sqlite::SqliteOrderStore;
+use souk::store::consumption::Consumption;
 
 use crate::support::{Account, Socket, TestApp, eventually, spawn_app};
 
@@ -13,13 +12,11 @@ const LETTER: &str = "id source reason attempts key payload headers { name value
 
 /// Puts an event into the orders' outbox, as a process of another version might, that no group can read.
 async fn emit_nonsense(app: &TestApp, key: &str) {
-    let (orders, _) = SqliteOrderStore::open_in(&app.config.data_dir).unwrap();
     let body = json!({ "nonsense": key });
     let (topic, kind) = (Topic::OrderEvents, event_type::ORDER_PLACED);
     let event = PendingEvent::new(topic, source::ORDERS, kind, key.to_owned(), 1, Timestamp(1), &body);
     let emitted = Consumption { group: "nobody".into(), dead_letters: vec![event], ..Consumption::default() };
-    orders.consume(emitted).await.unwrap();
-    orders.close();
+    app.stores.order_consumption.consume(emitted).await.unwrap();
 }
 
 async fn letters(app: &TestApp, staff: &Account, source: &str) -> Vec<Value> {

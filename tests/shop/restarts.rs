@@ -1,6 +1,7 @@
 //! What a stop and a start leave as they were.
 
 use std::collections::HashSet;
+use std::net::TcpListener;
 use std::time::Duration;
 
 use base64::Engine;
@@ -8,11 +9,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use souk::app::{App, AppError, Ended};
-use souk::config::Config;
+use souk::config::{Config, SecretUri, StoreKind};
 use souk::store::operations::MarkerStore;
 use souk::store::sqlite::SqliteOperationsStore;
 
-use crate::support::{PASSWORD, Socket, eventually, spawn_app, spawn_app_in, spawn_app_with};
+use crate::support::{PASSWORD, Socket, eventually, servers, spawn_app, spawn_app_in, spawn_app_with};
 
 #[actix_rt::test]
 async fn orders_accounts_sessions_and_tokens_survive_a_restart() {
@@ -145,8 +146,30 @@ async fn another_currency_than_that_of_the_prices_is_refused() {
     app.create_product(&staff, 1).await;
     let dir = tokio::task::spawn_blocking(move || app.stop()).await.unwrap();
     let mut config = Config::for_testing(dir.path());
+    servers::use_for(&mut config, dir.path());
     config.shop.currency = "USD".into();
-    let Some(refused) = App::start(config).await.err() else { panic!("it started") };
+    let Some(refused) = App::start(config.clone()).await.err() else { panic!("it started") };
     assert!(refused.is_usage());
     assert_eq!(refused.to_string(), "the shop's prices are in EUR, but shop.currency is USD: set it back");
+    servers::remove(&config);
+}
+
+#[actix_rt::test]
+async fn while_a_store_is_waited_for_at_the_start_the_process_is_live_and_not_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    let nobody = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut config = Config::for_testing(dir.path());
+    config.admin.listen = nobody();
+    config.store.kind = StoreKind::Mongodb;
+    config.store.uri = SecretUri::new(format!("mongodb://{}/?replicaSet=rs0", nobody()));
+    let admin = config.admin.listen;
+    let seen = async {
+        let get = async |path: &str| reqwest::get(format!("http://{admin}{path}")).await.ok();
+        eventually("it is live", async || get("/health/live").await?.status().is_success().then_some(())).await;
+        let ready = get("/health/ready").await.unwrap();
+        assert_eq!(ready.status().as_u16(), 503);
+        assert_eq!(ready.json::<Value>().await.unwrap()["status"], "starting");
+        assert!(get("/metrics").await.unwrap().status().is_success());
+    };
+    assert!(matches!(App::start_unless(config, seen).await.err(), Some(AppError::Stopped)));
 }

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use souk::actors::users::messages::{CreateAccount, Password};
-use souk::app::{App, Ended};
+use souk::app::{App, Ended, Stores};
 use souk::config::Config;
 use souk::domain::text::Email;
 use souk::domain::users::Role;
@@ -56,12 +56,14 @@ pub async fn eventually_within<T, F: Future<Output = Option<T>>>(
     }
 }
 
-/// A shop in this process, on embedded adapters, free ports and a folder of its own. Stops when dropped.
+/// A shop in this process, on free ports and a folder of its own. Stops when dropped.
 pub struct TestApp {
     client: Client,
     pub public: SocketAddr,
     pub admin: SocketAddr,
     pub config: Config,
+    /// The shop's own, for what no client can do.
+    pub stores: Stores,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Ended>>,
     pub dir: TempDir,
@@ -90,18 +92,20 @@ pub async fn spawn_app_in(dir: TempDir, change: impl FnOnce(&mut Config)) -> Tes
     let mut config = Config::for_testing(dir.path());
     servers::use_for(&mut config, dir.path());
     change(&mut config);
-    let (started, addresses) = oneshot::channel();
+    let (started, shop) = oneshot::channel();
     let (stop, stopped) = oneshot::channel::<()>();
     let own_config = config.clone();
     let thread = std::thread::spawn(move || {
         actix_rt::System::new().block_on(async move {
             let app = App::start(own_config).await.expect("the shop starts");
-            started.send((app.public_address().unwrap(), app.admin_address())).unwrap();
+            let shop = (app.public_address().unwrap(), app.admin_address(), app.core().stores.clone());
+            assert!(started.send(shop).is_ok(), "the test waits");
             app.run_until(async { drop(stopped.await) }).await
         })
     });
-    let (public, admin) = addresses.await.expect("the shop starts");
-    TestApp { client: Client::new(public), public, admin, config, stop: Some(stop), thread: Some(thread), dir }
+    let (public, admin, stores) = shop.await.expect("the shop starts");
+    let (client, stop, thread) = (Client::new(public), Some(stop), Some(thread));
+    TestApp { client, public, admin, config, stores, stop, thread, dir }
 }
 
 impl TestApp {

@@ -154,6 +154,7 @@ section! {
         prefix: String = String::new(),
         partitions: u32 = 8,
         retention_days: u32 = 30,
+        session_timeout_ms: u64 = 6_000,
         max_attempts: u32 = 5,
         retry_base_ms: u64 = 100,
         retry_max_ms: u64 = 30_000,

@@ -47,6 +47,7 @@ impl Config {
         let events = &self.events;
         check.range("events.partitions", events.partitions, 1..=1_000);
         check.range("events.retention_days", events.retention_days, 1..=3_650);
+        check.range("events.session_timeout_ms", events.session_timeout_ms, 1_000..=30_000);
         check.range("events.max_attempts", events.max_attempts, 1..=100);
         check.range("events.retry_base_ms", events.retry_base_ms, 1..=DAY_MS);
         check.range("events.retry_max_ms", events.retry_max_ms, 1..=DAY_MS);

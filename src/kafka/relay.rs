@@ -50,7 +50,7 @@ impl Default for RelaySettings {
             max_batch: 2_000,
             clear_after: Duration::from_millis(100),
             clear_batch: 2_000,
-            sweep_every: Duration::from_secs(10),
+            sweep_every: Duration::from_secs(2),
             sweep_age: Duration::from_secs(10),
             wait: Backoff::new(Duration::from_millis(50), Duration::from_secs(5)),
             clock: now,

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 
 use mongodb::bson::spec::ElementType;
 use mongodb::bson::{Document, doc};
+use mongodb::options::ClientOptions;
+use mongodb::{Client, ClientSession};
 use souk::domain::page::PageRequest;
 use souk::store::StoreError;
+use souk::store::consumption::{Consumed, ConsumptionStore};
 use souk::store::mongo::{Connections, MongoSettings, MongoStores, MongoUserStore, OpenError, migrate};
 use souk::store::operations::{MarkerStore, OperationsStore};
 use souk::store::outbox::Outbox;
@@ -18,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::harness::mongo::{Databases, commands_of};
-use crate::harness::{END, at, session_id, soon, user};
+use crate::harness::{END, at, session_id, soon, step, user};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -186,6 +189,37 @@ async fn while_the_server_is_away_calls_are_refused_soon_and_it_is_found_again()
     soon("the server", async { while users.check().await.is_err() {} }).await;
     users.insert_user(user("cleo@example.com", "Cleo")).await.unwrap();
     assert_eq!(users.list_users(None, &PageRequest::first(5)).await.unwrap().total, 2);
+}
+
+/// Two documents that a process has written in a transaction when it is killed.
+async fn leave_a_transaction_open(databases: &Databases) -> ClientSession {
+    let mut options = ClientOptions::parse(&databases.settings.uri).await.unwrap();
+    options.app_name = Some("souk".into());
+    let client = Client::with_options(options).unwrap();
+    let database = client.database(&format!("{}operations", databases.settings.prefix));
+    let mut session = client.start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    for (collection, change) in [("markers", doc! { "value": "half" }), ("consumed", doc! { "nextOffset": 9_i64 })] {
+        let documents = database.collection::<Document>(collection);
+        let changed = documents.update_one(doc! {}, doc! { "$set": change }).session(&mut session).await.unwrap();
+        assert_eq!(changed.modified_count, 1, "{collection}");
+    }
+    session
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs SOUK_TEST_MONGODB_URI; scripts/test gives it"]
+async fn a_transaction_that_a_killed_process_left_open_holds_nobody_up_for_long() {
+    let databases = Databases::new();
+    let operations = open(&databases).await.operations;
+    operations.set_marker("m", "before").await.unwrap();
+    operations.consume(step("g", 0, 1)).await.unwrap();
+    let _open = leave_a_transaction_open(&databases).await;
+    // Both end within the time that a call has.
+    let (moved, marked) = tokio::join!(operations.consume(step("g", 1, 2)), operations.set_marker("m", "after"));
+    assert_eq!(moved.unwrap(), Consumed::Done(()));
+    marked.unwrap();
+    assert_eq!(operations.marker("m").await.unwrap().as_deref(), Some("after"));
 }
 
 #[tokio::test]

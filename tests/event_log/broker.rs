@@ -65,6 +65,7 @@ fn settings_of(brokers: Vec<String>) -> BrokerSettings {
         prefix: format!("test-{}.", uuid::Uuid::now_v7().simple()),
         partitions: PARTITIONS,
         retention: Duration::from_secs(24 * 3_600),
+        session_timeout: Duration::from_secs(6),
         security: Security::default(),
     }
 }

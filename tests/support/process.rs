@@ -1,5 +1,6 @@
 //! The real binary as a process of its own: started, watched, killed.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -66,11 +67,8 @@ impl ShopProcess {
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
         let stderr = child.stderr.take().expect("stderr is piped");
-        let collector = std::thread::spawn(move || {
-            let mut text = String::new();
-            drop(BufReader::new(stderr).read_to_string(&mut text));
-            text
-        });
+        let kept = log_file(child.id());
+        let collector = std::thread::spawn(move || collect(stderr, kept));
         let lines = lines_of(child.stdout.take().expect("stdout is piped"));
         let nowhere = ([0, 0, 0, 0], 0).into();
         (Self { child, public: nowhere, admin: nowhere, stderr: Some(collector) }, lines)
@@ -137,6 +135,25 @@ impl Drop for ShopProcess {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Where `SOUK_TEST_LOGS` names a folder, what a process logs is in a file of it as well.
+fn log_file(process: u32) -> Option<File> {
+    let folder = std::env::var_os("SOUK_TEST_LOGS")?;
+    Some(File::create(Path::new(&folder).join(format!("{process}.log"))).expect("the folder takes a file"))
+}
+
+fn collect(stderr: impl Read, mut kept: Option<File>) -> String {
+    let mut text = String::new();
+    let mut lines = BufReader::new(stderr);
+    let mut from = 0;
+    while lines.read_line(&mut text).is_ok_and(|read| read > 0) {
+        if let Some(kept) = &mut kept {
+            kept.write_all(&text.as_bytes()[from..]).expect("the log's disk has room");
+        }
+        from = text.len();
+    }
+    text
 }
 
 fn lines_of(stdout: impl Read + Send + 'static) -> mpsc::Receiver<String> {

@@ -87,6 +87,7 @@ fn broker(config: &Config) -> BrokerSettings {
         prefix: events.prefix.clone(),
         partitions: events.partitions,
         retention: Duration::from_secs(u64::from(events.retention_days) * 24 * 60 * 60),
+        session_timeout: Duration::from_millis(events.session_timeout_ms),
         security: Security {
             tls: events.tls,
             ca_file: Some(events.tls_ca_file.clone()).filter(|path| !path.as_os_str().is_empty()),

@@ -20,9 +20,8 @@ use super::records::{Interruption, take};
 use super::topics::{Names, Topics};
 use crate::domain::events::Topic;
 
-/// Without a sign of life for so long a reader is gone, and its partitions go to the others.
-const SESSION: Duration = Duration::from_secs(6);
-const HEARTBEAT: Duration = Duration::from_millis(1_500);
+/// Signs of life in the time after which a reader without any is gone.
+const HEARTBEATS: u32 = 4;
 /// The deadline of the work in hand when partitions are to go elsewhere, and of any other.
 const WORK: Duration = Duration::from_secs(30);
 /// A reader that waits is polled this often, so that it counts as at work.
@@ -138,8 +137,8 @@ impl BrokerConsumer {
         config
             .set("group.id", names.group(group))
             .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("session.timeout.ms", SESSION.as_millis().to_string())
-            .set("heartbeat.interval.ms", HEARTBEAT.as_millis().to_string())
+            .set("session.timeout.ms", settings.session_timeout.as_millis().to_string())
+            .set("heartbeat.interval.ms", (settings.session_timeout / HEARTBEATS).as_millis().to_string())
             .set("max.poll.interval.ms", WORK.as_millis().to_string());
         offsets::set_reading(&mut config);
         let mut client: GroupClient =

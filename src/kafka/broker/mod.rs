@@ -47,6 +47,8 @@ pub struct BrokerSettings {
     pub partitions: u32,
     /// How long topics that are made keep their records.
     pub retention: Duration,
+    /// Without a sign of life for so long a reader is gone, and its partitions go to the others.
+    pub session_timeout: Duration,
     pub security: Security,
 }
 
@@ -135,7 +137,13 @@ impl EventLog for BrokerLog {
             })
             .await?;
         }
-        let reader = BrokerConsumer::open(&self.settings, &self.names, &self.topics, &self.closing, group, topics)?;
+        let (settings, names, all_topics) = (self.settings.clone(), self.names.clone(), self.topics.clone());
+        let (closing, own_group, topics) = (self.closing.clone(), group.to_owned(), topics.to_vec());
+        // A client waits for its threads to run.
+        let reader = clients::blocking(move || {
+            BrokerConsumer::open(&settings, &names, &all_topics, &closing, &own_group, &topics)
+        })
+        .await?;
         let replaced = clients::lock(&self.seats).insert(group.to_owned(), reader.seat());
         if let Some(replaced) = replaced {
             replaced.vacate(&self.closing);

@@ -51,7 +51,7 @@ pub(super) fn at_end<C: ConsumerContext>(
     if places.is_empty() {
         return Ok(HashMap::new());
     }
-    let found = patiently(|| {
+    let found = patiently(client, || {
         let mut list = TopicPartitionList::with_capacity(places.len());
         for &at in places {
             add(&mut list, names, at, end);
@@ -70,21 +70,30 @@ pub(super) fn at_end<C: ConsumerContext>(
     Ok(offsets)
 }
 
-/// Asks again while a partition has no leader that knows of its office: just made, or moving.
-fn patiently<T>(ask: impl Fn() -> KafkaResult<T>) -> Result<T, LogError> {
+/// Asks again while a partition has no leader that knows of its office: just made, or moving, or back after a restart, which
+/// the client does not know of by itself.
+fn patiently<C: ConsumerContext, T>(client: &BaseConsumer<C>, ask: impl Fn() -> KafkaResult<T>) -> Result<T, LogError> {
     let deadline = Instant::now() + ANSWER;
     loop {
         match ask() {
             Ok(answer) => return Ok(answer),
-            Err(error) if is_passing(&error) && Instant::now() < deadline => pause(AGAIN),
+            Err(error) if is_passing(&error) && Instant::now() < deadline => {
+                pause(AGAIN);
+                // Else the next answer is the same. What it fails of, the next question fails of too.
+                let _ = client.fetch_metadata(None, ANSWER);
+            }
             Err(error) => return Err(away(error)),
         }
     }
 }
 
 fn is_passing(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode::{LeaderNotAvailable, NotLeaderForPartition, UnknownTopicOrPartition};
-    matches!(error.rdkafka_error_code(), Some(LeaderNotAvailable | NotLeaderForPartition | UnknownTopicOrPartition))
+    use RDKafkaErrorCode::{
+        FencedLeaderEpoch, LeaderNotAvailable, NotLeaderForPartition, UnknownLeaderEpoch, UnknownTopicOrPartition,
+    };
+    let Some(code) = error.rdkafka_error_code() else { return false };
+    let moving = [FencedLeaderEpoch, LeaderNotAvailable, NotLeaderForPartition, UnknownLeaderEpoch];
+    moving.contains(&code) || code == UnknownTopicOrPartition
 }
 
 pub(super) fn bounds<C: ConsumerContext>(

@@ -45,9 +45,14 @@ impl BrokerTail {
         let mut config = config(settings);
         config.set("group.id", names.group(GROUP));
         offsets::set_reading(&mut config);
-        let mut client: GroupClient = config.create_with_context(Membership::new(wake.clone())).map_err(away)?;
         let woken = wake.clone();
-        client.set_nonempty_callback(move || woken.notify_one());
+        // A client waits for its threads to run.
+        let client = blocking(move || {
+            let mut client: GroupClient = config.create_with_context(Membership::new(woken.clone())).map_err(away)?;
+            client.set_nonempty_callback(move || woken.notify_one());
+            Ok(client)
+        })
+        .await?;
         let partitions = i32::try_from(settings.partitions).unwrap_or(i32::MAX);
         let places = topics
             .iter()

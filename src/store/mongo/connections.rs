@@ -18,6 +18,8 @@ use tokio::sync::mpsc;
 use super::failure::Failure;
 use super::server::Server;
 
+/// By this name the processes of a shop know one another's transactions.
+pub(super) const APP_NAME: &str = "souk";
 /// How long a server or a primary is looked for, so that one that is away is told quickly.
 pub(super) const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -107,7 +109,7 @@ impl Connections {
 /// What the shop's promises rest on overrides the URI; what is a matter of taste the URI may say.
 async fn options(uri: &str) -> Result<ClientOptions, Failure> {
     let mut options = ClientOptions::parse(uri).await?;
-    options.app_name.get_or_insert_with(|| "souk".into());
+    options.app_name = Some(APP_NAME.into());
     options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
     options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
     options.max_pool_size.get_or_insert(MAX_CONNECTIONS);

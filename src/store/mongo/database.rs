@@ -84,7 +84,8 @@ impl MongoDatabase {
         &self,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let outcome = self.run(work).await;
+        let server = self.inner.server.clone();
+        let outcome = self.run(async move { server.abandoned.watched(&server.client, work).await }).await;
         match &outcome {
             Ok(_) => self.inner.write_failed.store(false, Ordering::Relaxed),
             Err(failure) if failure.is_passing() => self.inner.write_failed.store(true, Ordering::Relaxed),

@@ -20,6 +20,7 @@
 //! The effect of a consumed event is `database.consume_with(consumption, input, |tx, input| Box::pin(...))`. Reads and
 //! writes of single documents need no transaction: `database.read(async move { ... })`, `database.write(...)`.
 
+mod abandoned;
 mod accounts;
 mod announcer;
 mod batches;

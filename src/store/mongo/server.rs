@@ -4,6 +4,7 @@
 //! searches for all; calls wait a moment for it and are refused, so that a request which asks several stores does not add
 //! up as many searches.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mongodb::Client;
@@ -11,6 +12,7 @@ use mongodb::bson::doc;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::abandoned::AbandonedTransactions;
 use super::failure::Failure;
 
 /// How long a call waits for a server that is away. One that only lost its connections is found sooner.
@@ -24,12 +26,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub(super) struct Server {
     pub client: Client,
+    pub abandoned: Arc<AbandonedTransactions>,
     away: watch::Sender<bool>,
 }
 
 impl Server {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, away: watch::Sender::new(false) }
+        Self { client, abandoned: Arc::default(), away: watch::Sender::new(false) }
     }
 
     /// Runs a call, or refuses it while the server is away.

@@ -1,7 +1,8 @@
 //! What every resolver can reach: the shop (once a schema) and the viewer (once a request or socket).
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_graphql::Context;
@@ -100,6 +101,46 @@ pub struct RequestInfo {
     pub client_address: IpAddr,
     /// As the client named itself, cut at 200 characters.
     pub user_agent: Option<String>,
+}
+
+/// Request data of a subscription whose transport numbers its events, so that a client that comes back can say where it
+/// was: what it said, and the numbers of what was sent since.
+#[derive(Debug, Default)]
+pub struct EventIds {
+    last_seen: Option<String>,
+    /// Of events that are on their way to the transport. One subscription has at most one there.
+    on_their_way: Mutex<VecDeque<String>>,
+}
+
+impl EventIds {
+    pub fn after(last_seen: Option<String>) -> Arc<Self> {
+        Arc::new(Self { last_seen, on_their_way: Mutex::default() })
+    }
+
+    /// Of a request; over other transports there are none.
+    pub fn of(ctx: &Context<'_>) -> Option<Arc<Self>> {
+        ctx.data_opt::<Arc<Self>>().cloned()
+    }
+
+    /// What the client has seen last.
+    pub fn last_seen(&self) -> Option<&str> {
+        self.last_seen.as_deref()
+    }
+
+    /// Names the event that the subscription yields next.
+    pub fn put(&self, id: String) {
+        self.lock().push_back(id);
+    }
+
+    /// The id of the event that the subscription has just yielded, if it has one.
+    pub fn take(&self) -> Option<String> {
+        self.lock().pop_front()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
+        // Each change of the queue is one call: a panic leaves it whole.
+        self.on_their_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Viewer {

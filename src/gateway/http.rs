@@ -8,6 +8,7 @@
 //! GraphQL request is 4xx either way: 400 malformed, 401 a bad token, 403 a foreign page, 405, 406, 408 a body that does
 //! not come, 413, 415. 503 and 504 tell that the shop cannot answer now.
 
+mod event_stream;
 mod negotiation;
 mod parameters;
 
@@ -23,13 +24,15 @@ use tokio::time::timeout;
 
 use super::auth::Credential;
 use super::client_address::client_address;
-use super::context::RequestInfo;
+use super::context::{EventIds, RequestInfo, Viewer};
 use super::drain::Drain;
 use super::request_errors::{RequestError, ResponseBody, is_request_error};
-use super::service::{GraphqlService, Parameters};
+use super::service::{GraphqlService, Parameters, ParsedRequest};
 use super::settings::HttpSettings;
+use super::signed_in::SignedIn;
 use super::top_level_errors::Code;
 use super::ws;
+use event_stream::EventStream;
 use negotiation::MediaType;
 
 /// What the routes of the public listener share.
@@ -95,14 +98,24 @@ pub async fn graphql(request: HttpRequest, body: web::Payload, transport: web::D
     }
     let settings = &transport.service.settings;
     let info = request_info(&request, settings);
-    let negotiated = negotiation::accepted(request.headers());
+    let wants_stream = negotiation::wants_event_stream(request.headers());
+    // A client of streams knows the newer form: what is refused before a stream begins has a status that says so.
+    let otherwise = wants_stream.then_some(MediaType::GraphqlResponse);
+    let negotiated = negotiation::accepted(request.headers()).or(otherwise);
     let media_type = negotiated.unwrap_or(MediaType::Json);
-    let mut response = match answer(&request, body, &transport, &info, negotiated).await {
-        Ok(response) => graphql_response(&response, media_type),
+    let answer = answer(&request, body, &transport, &info, negotiated, wants_stream).await;
+    let mut response = match answer {
+        Ok(Answer::Whole(response)) => graphql_response(&response, media_type),
+        Ok(Answer::Stream(response)) => response,
         Err(refusal) => refuse(refusal, media_type, &info.request_id),
     };
     allow_origin(request.headers(), response.headers_mut(), settings);
     response
+}
+
+enum Answer {
+    Whole(Response),
+    Stream(HttpResponse),
 }
 
 async fn answer(
@@ -111,7 +124,8 @@ async fn answer(
     transport: &Transport,
     info: &RequestInfo,
     negotiated: Option<MediaType>,
-) -> Result<Response, Refusal> {
+    wants_stream: bool,
+) -> Result<Answer, Refusal> {
     const ALLOWED: &str = "GET, POST, OPTIONS";
     let service = &transport.service;
     if !matches!(*request.method(), Method::GET | Method::POST) {
@@ -120,7 +134,7 @@ async fn answer(
     let media_type = negotiated.ok_or_else(|| {
         Refusal::with_status(
             StatusCode::NOT_ACCEPTABLE,
-            "this server answers application/graphql-response+json and application/json, in UTF-8",
+            "this server answers application/graphql-response+json, application/json and text/event-stream, in UTF-8",
         )
     })?;
     let by_get = request.method() == Method::GET;
@@ -137,14 +151,51 @@ async fn answer(
         OperationType::Mutation if by_get => {
             return Err(Refusal::method_not_allowed("POST", "a mutation needs POST"));
         }
-        OperationType::Subscription => {
-            let message = "a subscription needs a WebSocket on this path, with the subprotocol graphql-transport-ws";
+        OperationType::Subscription if !wants_stream => {
+            let message = "a subscription needs a WebSocket on this path, with the subprotocol graphql-transport-ws, or \
+                           Accept: text/event-stream";
             return Err(Refusal::of(RequestError::bad_input(message), media_type));
         }
         _ => {}
     }
-    let viewer = service.viewer(&parsed, &credential).await.map_err(|error| Refusal::of(error, media_type))?;
-    Ok(service.execute(parsed, viewer, info).await)
+    let refused = |error: RequestError| Refusal::of(error, media_type);
+    if wants_stream {
+        let stream = event_stream(transport, &parsed, &credential, request.headers(), info).await.map_err(refused)?;
+        return Ok(Answer::Stream(stream.response(parsed)));
+    }
+    let viewer = service.viewer(&parsed, &credential).await.map_err(refused)?;
+    Ok(Answer::Whole(service.execute(parsed, viewer, info).await))
+}
+
+async fn event_stream(
+    transport: &Transport,
+    parsed: &ParsedRequest,
+    credential: &Credential,
+    headers: &HeaderMap,
+    info: &RequestInfo,
+) -> Result<EventStream, RequestError> {
+    let service = &transport.service;
+    let active = transport.drain.enter().ok_or_else(RequestError::shutting_down)?;
+    let (viewer, signed_in) = if parsed.facts.ignores_token {
+        (Viewer::Anonymous, None)
+    } else {
+        let (viewer, token) = service.auth.viewer(credential).await?;
+        let interval = service.settings.session_check_interval;
+        let signed_in = match token {
+            Some(token) => Some(SignedIn::watch(&service.auth, token, interval).await?),
+            None => None,
+        };
+        (viewer, signed_in)
+    };
+    Ok(EventStream {
+        service: Arc::clone(service),
+        info: info.clone(),
+        viewer,
+        signed_in,
+        event_ids: EventIds::after(event_stream::last_event_id(headers)),
+        draining: transport.drain.watch(),
+        _active: active,
+    })
 }
 
 async fn from_body(headers: &HeaderMap, mut body: web::Payload, max_bytes: usize) -> Result<Parameters, Refusal> {
@@ -242,7 +293,7 @@ pub async fn preflight(request: HttpRequest, transport: web::Data<Transport>) ->
         (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST")),
         (
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("authorization, content-type, accept, x-request-id"),
+            HeaderValue::from_static("authorization, content-type, accept, last-event-id, x-request-id"),
         ),
         (header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600")),
     ];

@@ -44,6 +44,7 @@ pub mod service;
 pub mod session_check;
 pub mod sessions;
 pub mod settings;
+mod signed_in;
 pub mod stock_updates;
 pub mod supervision;
 pub mod top_level_errors;

@@ -5,6 +5,7 @@
 //! back is tried again; the stream goes on.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use async_graphql::{Context, Error, ID, SimpleObject, Subscription};
 use async_trait::async_trait;
@@ -13,7 +14,7 @@ use futures_util::{StreamExt, TryStreamExt};
 
 use super::access::Denied;
 use super::connections::{position, root_cost};
-use super::context::{RequestInfo, Shop, Viewer, answered};
+use super::context::{EventIds, RequestInfo, Shop, Viewer, answered};
 use super::cursors::CursorKind;
 use super::errors::{bad_input, top_level};
 use super::following::{FIRST_READ_ATTEMPTS, GrowingList, follow, read_again_and_again};
@@ -64,6 +65,7 @@ fn as_of(order: &DomainOrder, sequence: i32) -> Option<DomainOrder> {
 struct OneOrder {
     shop: Shop,
     info: Option<RequestInfo>,
+    event_ids: Option<Arc<EventIds>>,
     watch: LiveWatch,
     id: OrderId,
     /// Only an order of this customer; asked again at every read.
@@ -96,6 +98,9 @@ impl OneOrder {
     async fn next(&mut self) -> Option<Result<OrderUpdate, Error>> {
         while !self.ended {
             if let Some(update) = self.waiting.pop_front() {
+                if let Some(event_ids) = &self.event_ids {
+                    event_ids.put(update.event.position().to_string());
+                }
                 return Some(Ok(update));
             }
             self.watch.changed().await;
@@ -152,6 +157,11 @@ impl OrderSubscription {
         #[graphql(desc = "The order's id.")] id: ID,
         #[graphql(desc = "The sequence of the last change that the caller has seen.")] after: Option<i32>,
     ) -> Result<BoxStream<'static, Result<OrderUpdate, Error>>, Error> {
+        let event_ids = EventIds::of(ctx);
+        let after = match event_ids.as_ref().and_then(|ids| ids.last_seen()) {
+            Some(seen) => Some(seen.parse().map_err(|_| bad_input("after", "Last-Event-ID is none of this order"))?),
+            None => after,
+        };
         if after.is_some_and(|after| after < 0) {
             return Err(bad_input("after", "after is 0 or a sequence"));
         }
@@ -165,6 +175,7 @@ impl OrderSubscription {
             watch: shop.live.watch(LiveKey::Order(id)),
             shop,
             info: ctx.data_opt::<RequestInfo>().cloned(),
+            event_ids,
             id,
             confined_to: viewer.confined_to(user_id),
             last_sent: 0,
@@ -190,12 +201,18 @@ impl OrderSubscription {
     ) -> Result<BoxStream<'static, Result<OrderUpdate, Error>>, Error> {
         let viewer = Viewer::of(ctx);
         let customer_id = viewer.user_id().ok_or(Denied::Unauthenticated)?;
-        let after = position(ctx, after.as_ref(), CursorKind::OrderChanges)?;
+        let event_ids = EventIds::of(ctx);
+        let seen = event_ids.as_ref().and_then(|ids| ids.last_seen()).map(|seen| Cursor(seen.to_owned()));
+        let after = position(ctx, seen.or(after).as_ref(), CursorKind::OrderChanges)?;
         let cursors = ctx.data::<Shop>()?.cursors.clone();
         let changes = follow(ctx, LiveKey::Customer(customer_id), CustomerChanges { customer_id }, after).await?;
         let updates = changes.try_filter_map(move |(position, entry)| {
             let cursor = cursors.seal(CursorKind::OrderChanges, &position);
-            std::future::ready(Ok(OrderUpdate::of(&entry.order, entry.sequence, cursor)))
+            let update = OrderUpdate::of(&entry.order, entry.sequence, cursor);
+            if let (Some(event_ids), Some(update)) = (&event_ids, &update) {
+                event_ids.put(update.cursor.0.clone());
+            }
+            std::future::ready(Ok(update))
         });
         Ok(updates.boxed())
     }

@@ -100,6 +100,13 @@ pub struct OrderEvent {
     note: Option<String>,
 }
 
+impl OrderEvent {
+    /// Of the event among the order's.
+    pub(super) fn position(&self) -> i32 {
+        self.sequence
+    }
+}
+
 impl From<TimelineEntry> for OrderEvent {
     fn from(entry: TimelineEntry) -> Self {
         Self { sequence: entry.sequence, status: entry.status.into(), at: DateTime(entry.at), note: entry.note }

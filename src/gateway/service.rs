@@ -9,7 +9,7 @@ use futures_util::stream::{BoxStream, StreamExt};
 use tokio::time::timeout;
 
 use super::auth::{Auth, Credential};
-use super::context::{RequestInfo, Viewer};
+use super::context::{EventIds, RequestInfo, Viewer};
 use super::documents::{Document, DocumentCache, OperationFacts};
 use super::failed_fields::FieldTypes;
 use super::order_placement::LONGEST_WAIT;
@@ -59,6 +59,14 @@ pub struct ParsedRequest {
     parameters: Parameters,
     document: Arc<Document>,
     was_cached: bool,
+    event_ids: Option<Arc<EventIds>>,
+}
+
+impl ParsedRequest {
+    /// Of a transport that numbers the events of subscriptions.
+    pub fn with_event_ids(self, event_ids: Arc<EventIds>) -> Self {
+        Self { event_ids: Some(event_ids), ..self }
+    }
 }
 
 /// One for the whole process, behind an `Arc`.
@@ -111,7 +119,7 @@ impl GraphqlService {
         let (document, was_cached) = self.documents.get(&parameters.query)?;
         let facts = document.operation(parameters.operation_name.as_deref(), &parameters.variables)?;
         self.inputs.check(document.parsed(), parameters.operation_name.as_deref(), &parameters.variables)?;
-        Ok(ParsedRequest { facts, parameters, document, was_cached })
+        Ok(ParsedRequest { facts, parameters, document, was_cached, event_ids: None })
     }
 
     /// Who asks. Some operations take no notice of what was shown.
@@ -170,6 +178,9 @@ impl GraphqlService {
         let mut request = Request::new(String::new()).variables(variables).data(viewer).data(info.clone());
         request.operation_name = operation_name;
         request.extensions.0 = extensions;
+        if let Some(event_ids) = parsed.event_ids {
+            request = request.data(event_ids);
+        }
         request.set_parsed_query(parsed.document.tree());
         if !self.settings.introspection {
             request = request.disable_introspection();

@@ -10,6 +10,7 @@ mod campaigns;
 mod catalogue;
 mod contention;
 mod dead_letters;
+mod event_stream;
 mod notifications;
 mod orders;
 mod own_account;

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "test code: a failure here fails the test")]
 
 pub mod client;
+pub mod events;
 pub mod mail_links;
 pub mod process;
 pub mod servers;

@@ -47,10 +47,7 @@ struct Range<'a> {
 /// The form that the client likes best; `None` when it takes neither. Without `Accept`, or when a wildcard is all that
 /// matches, that is `application/json`, for clients that know nothing of the newer form.
 pub(super) fn accepted(headers: &HeaderMap) -> Option<MediaType> {
-    let mut ranges = Vec::new();
-    for line in headers.get_all(header::ACCEPT) {
-        ranges.extend(line.to_str().unwrap_or("").split(',').filter_map(parse_range));
-    }
+    let ranges = ranges(headers);
     if ranges.is_empty() {
         let nothing_said = headers.get_all(header::ACCEPT).all(|line| line.as_bytes().trim_ascii().is_empty());
         return nothing_said.then_some(MediaType::Json);
@@ -68,6 +65,22 @@ pub(super) fn accepted(headers: &HeaderMap) -> Option<MediaType> {
         (Some(newer), Some(older)) if newer == older && newer.1 < 2 => Some(MediaType::Json),
         (Some(newer), Some(older)) => Some(if newer >= older { MediaType::GraphqlResponse } else { MediaType::Json }),
     }
+}
+
+/// Whether the client names `text/event-stream`, and likes no form of a single answer better. A wildcard does not mean it.
+pub(super) fn wants_event_stream(headers: &HeaderMap) -> bool {
+    let is_stream = |range: &&Range<'_>| {
+        range.main.eq_ignore_ascii_case("text") && range.sub.eq_ignore_ascii_case("event-stream") && range.quality > 0
+    };
+    let ranges = ranges(headers);
+    let Some(stream) = ranges.iter().filter(is_stream).map(|range| range.quality).max() else { return false };
+    let answers = ranges.iter().filter(|range| range.main.eq_ignore_ascii_case("application"));
+    answers.map(|range| range.quality).all(|quality| quality <= stream)
+}
+
+fn ranges(headers: &HeaderMap) -> Vec<Range<'_>> {
+    let lines = headers.get_all(header::ACCEPT);
+    lines.flat_map(|line| line.to_str().unwrap_or("").split(',').filter_map(parse_range)).collect()
 }
 
 fn specificity(range: &Range<'_>, media_type: MediaType) -> Option<u8> {
@@ -201,5 +214,17 @@ mod tests {
         for (lines, taken) in cases {
             assert_eq!(check_content(&headers(header::CONTENT_TYPE, lines)).is_ok(), *taken, "{lines:?}");
         }
+    }
+
+    #[test]
+    fn an_event_stream_is_what_names_it_and_likes_nothing_better() {
+        let wants = |lines: &[&'static str]| wants_event_stream(&headers(header::ACCEPT, lines));
+        assert!(wants(&["text/event-stream"]));
+        assert!(wants(&["application/json, text/event-stream"]));
+        assert!(wants(&["application/json;q=0.5", "Text/Event-Stream;q=0.8"]));
+        assert!(!wants(&["application/json, text/event-stream;q=0.9"]));
+        assert!(!wants(&["text/event-stream;q=0"]));
+        assert!(!wants(&["text/*", "*/*"]));
+        assert!(!wants(&[]));
     }
 }

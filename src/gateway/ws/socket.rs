@@ -14,37 +14,22 @@ use tracing::debug;
 
 use super::operations::{self, Operation, Output};
 use super::protocol::{self, ClientMessage, Close};
-use crate::actors::clock;
-use crate::gateway::auth::{AuthError, Credential, VerifiedToken};
+use crate::gateway::auth::{AuthError, Credential};
 use crate::gateway::context::{RequestInfo, Viewer};
 use crate::gateway::request_errors::RequestError;
 use crate::gateway::server::new_request_id;
 use crate::gateway::service::{GraphqlService, Parameters};
-use crate::gateway::session_check::Watch;
 use crate::gateway::settings::HttpSettings;
+use crate::gateway::signed_in::{SignedIn, SignedOut, session_changed};
 use crate::gateway::top_level_errors::Code;
 
 /// How long a client has to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// A socket whose session cannot be checked for so long is closed.
-const MAX_UNCHECKED: Duration = Duration::from_secs(30);
-/// How soon a session is looked at again whose check is overdue.
-const CHECK_RETRY: Duration = Duration::from_secs(1);
-/// The oldest copy of a session by which a socket opens, and how late a check of all sessions may be: with the interval of
-/// the checks, less than 5 s.
-const MAX_CHECK_AGE: Duration = Duration::from_millis(500);
 
 struct RunningOperation {
     abort: AbortHandle,
     /// A query or mutation: shutting down waits for it.
     is_brief: bool,
-}
-
-/// What is known after `connection_init`.
-struct SignedIn {
-    token: VerifiedToken,
-    session: Watch,
-    next_look: Instant,
 }
 
 pub(super) struct Socket {
@@ -171,11 +156,11 @@ impl Socket {
         };
         let shown = std::mem::replace(&mut self.shown, Credential::None);
         let credential = if given == Credential::None { shown } else { given };
-        let auth = &self.service.auth;
-        let (_, token) = auth.viewer(&credential).await.map_err(|error| Some(close_of_auth(error)))?;
+        let (_, token) = self.service.auth.viewer(&credential).await.map_err(|error| Some(close_of_auth(error)))?;
         if let Some(token) = token {
-            let session = auth.watch(&token, MAX_CHECK_AGE).await.map_err(|error| Some(close_of_auth(error)))?;
-            self.signed_in = Some(SignedIn { token, session, next_look: Instant::now() });
+            let interval = self.settings().session_check_interval;
+            let signed_in = SignedIn::watch(&self.service.auth, token, interval).await;
+            self.signed_in = Some(signed_in.map_err(|error| Some(close_of_auth(error)))?);
         }
         self.acknowledged = true;
         self.send(protocol::connection_ack()).await
@@ -260,7 +245,7 @@ impl Socket {
         let init = self.opened_at + self.settings().connection_init_timeout;
         match &self.signed_in {
             _ if !self.acknowledged => init.min(keepalive),
-            Some(signed_in) => signed_in.next_look.min(keepalive),
+            Some(signed_in) => signed_in.next_look().min(keepalive),
             None => keepalive,
         }
     }
@@ -270,7 +255,7 @@ impl Socket {
         if !self.acknowledged && now >= self.opened_at + self.settings().connection_init_timeout {
             return Err(Some(Close::INIT_TIMEOUT));
         }
-        if self.signed_in.as_ref().is_some_and(|signed_in| now >= signed_in.next_look) {
+        if self.signed_in.as_ref().is_some_and(|signed_in| now >= signed_in.next_look()) {
             self.look_at_session()?;
         }
         let interval = self.settings().keepalive_interval;
@@ -285,36 +270,17 @@ impl Socket {
         Ok(())
     }
 
-    /// While signed in: whether the token still serves, by what was last seen of its session. While sessions cannot be
-    /// read the socket goes on for a time: a restart of the users actor is not its fault.
     fn look_at_session(&mut self) -> Result<(), Option<Close>> {
-        let (oldest, retry) = (self.max_check_age(), CHECK_RETRY.min(self.settings().session_check_interval));
-        let Some(signed_in) = &mut self.signed_in else { return Ok(()) };
-        let left_ms = signed_in.token.expires_at.saturating_mul(1_000).saturating_sub(clock::now().0);
-        let seen = signed_in.session.latest();
-        if left_ms <= 0 || signed_in.token.viewer(seen.state).is_err() {
-            return Err(Some(Close::FORBIDDEN));
+        match self.signed_in.as_mut().map(SignedIn::look) {
+            None | Some(Ok(())) => Ok(()),
+            Some(Err(SignedOut::Ended)) => Err(Some(Close::FORBIDDEN)),
+            Some(Err(SignedOut::Unknown)) => Err(Some(Close::TRY_AGAIN_LATER)),
         }
-        let age = seen.asked_at.elapsed();
-        if age >= MAX_UNCHECKED {
-            return Err(Some(Close::TRY_AGAIN_LATER));
-        }
-        let now = Instant::now();
-        let next = if age < oldest { seen.asked_at + oldest } else { now + retry };
-        signed_in.next_look = next.min(now + Duration::from_millis(left_ms.unsigned_abs()));
-        Ok(())
     }
 
-    /// Whether the session was checked too long ago to deliver results by it. All sessions are checked at an interval, so
-    /// this is so only while they cannot be read, or after something else took long.
+    /// Results wait while the session is not known well enough to deliver them.
     fn is_check_too_old(&self) -> bool {
-        let oldest = self.max_check_age();
-        self.signed_in.as_ref().is_some_and(|signed_in| signed_in.session.latest().asked_at.elapsed() >= oldest)
-    }
-
-    /// With the age that a session's state may have when it is asked for: 5 s under the usual interval.
-    fn max_check_age(&self) -> Duration {
-        self.settings().session_check_interval + MAX_CHECK_AGE
+        self.signed_in.as_ref().is_some_and(SignedIn::is_check_too_old)
     }
 
     fn settings(&self) -> &HttpSettings {
@@ -334,14 +300,6 @@ impl Socket {
         };
         // Nothing more can be done for a client that does not take even this.
         drop(timeout(CLOSE_TIMEOUT, farewell).await);
-    }
-}
-
-/// Resolves when the session of who is signed in has changed.
-async fn session_changed(signed_in: &mut Option<SignedIn>) {
-    match signed_in {
-        Some(signed_in) => signed_in.session.changed().await,
-        None => std::future::pending().await,
     }
 }
 

@@ -1,0 +1,91 @@
+//! Whether somebody who keeps a connection open is still signed in: looked at whenever the session has changed, the token
+//! ends, or the last look is too old.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::auth::{Auth, AuthError, VerifiedToken};
+use super::session_check::Watch;
+use crate::actors::clock;
+
+/// A connection whose session cannot be checked for so long is closed.
+const MAX_UNCHECKED: Duration = Duration::from_secs(30);
+/// How soon a session is looked at again whose check is overdue.
+const CHECK_RETRY: Duration = Duration::from_secs(1);
+/// The oldest copy of a session by which a connection opens, and how late a check of all sessions may be: with the interval
+/// of the checks, less than 5 s.
+const MAX_CHECK_AGE: Duration = Duration::from_millis(500);
+
+/// Why a connection of somebody who is signed in must end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SignedOut {
+    /// The token has expired, or its session has ended or changed.
+    Ended,
+    /// The session could not be checked for a long time.
+    Unknown,
+}
+
+/// What is known of who opened a connection with a token.
+pub(super) struct SignedIn {
+    pub(super) token: VerifiedToken,
+    session: Watch,
+    interval: Duration,
+    next_look: Instant,
+}
+
+impl SignedIn {
+    /// `interval`: how often all sessions are checked.
+    pub(super) async fn watch(auth: &Auth, token: VerifiedToken, interval: Duration) -> Result<Self, AuthError> {
+        let session = auth.watch(&token, MAX_CHECK_AGE).await?;
+        Ok(Self { token, session, interval, next_look: Instant::now() })
+    }
+
+    /// When to look again, unless the session changes before.
+    pub(super) fn next_look(&self) -> Instant {
+        self.next_look
+    }
+
+    /// Resolves when the session has changed.
+    pub(super) async fn changed(&mut self) {
+        self.session.changed().await;
+    }
+
+    /// Whether the token still serves, by what was last seen of its session. While sessions cannot be read the connection
+    /// goes on for a time: a restart of the users actor is not its fault.
+    pub(super) fn look(&mut self) -> Result<(), SignedOut> {
+        let oldest = self.max_check_age();
+        let left_ms = self.token.expires_at.saturating_mul(1_000).saturating_sub(clock::now().0);
+        let seen = self.session.latest();
+        if left_ms <= 0 || self.token.viewer(seen.state).is_err() {
+            return Err(SignedOut::Ended);
+        }
+        let age = seen.asked_at.elapsed();
+        if age >= MAX_UNCHECKED {
+            return Err(SignedOut::Unknown);
+        }
+        let now = Instant::now();
+        let next = if age < oldest { seen.asked_at + oldest } else { now + CHECK_RETRY.min(self.interval) };
+        self.next_look = next.min(now + Duration::from_millis(left_ms.unsigned_abs()));
+        Ok(())
+    }
+
+    /// Whether the session was checked too long ago to deliver results by it. All sessions are checked at an interval, so
+    /// this is so only while they cannot be read, or after something else took long.
+    pub(super) fn is_check_too_old(&self) -> bool {
+        self.session.latest().asked_at.elapsed() >= self.max_check_age()
+    }
+
+    /// With the age that a session's state may have when it is asked for: 5 s under the usual interval.
+    fn max_check_age(&self) -> Duration {
+        self.interval + MAX_CHECK_AGE
+    }
+}
+
+/// Resolves when the session of who is signed in has changed; never, when nobody is.
+pub(super) async fn session_changed(signed_in: &mut Option<SignedIn>) {
+    match signed_in {
+        Some(signed_in) => signed_in.changed().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,6 +1,8 @@
 //! Dockerfile, docker-compose.yml and the files that they bring along, as far as that shows without a Docker engine: what they
 //! name is there, and the shop takes the settings that they give it. `scripts/test` checks them against the Compose schema too.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

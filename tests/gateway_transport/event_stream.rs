@@ -101,7 +101,8 @@ async fn without_its_accept_header_a_subscription_is_refused() {
 
 #[actix_web::test]
 async fn a_client_that_leaves_ends_its_subscription() {
-    let server = Server::start().await;
+    // At the next comment at the latest.
+    let server = Server::start_with(|settings| settings.keepalive_interval = Duration::from_millis(50)).await;
     let mut events = Events::of(post(&server, None, "subscription { events }").await);
     let open = || server.world.open_streams.load(Ordering::SeqCst);
     eventually("the stream is open", async || open() == 1).await;

@@ -6,7 +6,8 @@
 //! that one, whatever `after` says, so a browser's `EventSource` misses and repeats nothing.
 //!
 //! A stream whose token expires or whose session ends is told `UNAUTHENTICATED` and completed. Shutting down ends it without
-//! `complete`, so that its client comes back. A client that takes nothing for `slow_consumer_timeout` is cut off.
+//! `complete`, so that its client comes back. A client that has left is found out by the next event or comment; one that
+//! takes nothing for `slow_consumer_timeout` is cut off.
 
 use std::convert::Infallible;
 use std::sync::Arc;

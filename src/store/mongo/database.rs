@@ -94,11 +94,13 @@ impl MongoDatabase {
         Ok(outcome?)
     }
 
-    async fn run<T: Send + 'static>(
+    /// On the heap at once: every layer that hands a future on holds it once more, and those of the driver are large.
+    fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
-    ) -> Result<T, Failure> {
+    ) -> BoxFuture<'_, Result<T, Failure>> {
         let server = self.inner.server.clone();
+        let work = Box::pin(work);
         let timed = async move {
             let work = async {
                 let timeout = tokio::time::timeout(CALL_TIMEOUT, work).await;
@@ -106,7 +108,7 @@ impl MongoDatabase {
             };
             server.call(work).await
         };
-        self.inner.connections.run(timed).await
+        Box::pin(self.inner.connections.run(timed))
     }
 
     /// Runs work in a transaction, again when it ran into another one, and answers after its commit; see the module's head.
@@ -120,11 +122,11 @@ impl MongoDatabase {
         T: Send + 'static,
     {
         let inner = Arc::clone(&self.inner);
-        let transacting = async move {
+        let transacting = Box::pin(async move {
             let (value, events) = transact(&inner.server.client, &inner.database, &input, work).await?;
             inner.announcer.announce(events);
             Ok(value)
-        };
+        });
         self.write(transacting).await
     }
 

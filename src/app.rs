@@ -14,7 +14,6 @@ mod readings;
 mod rebuild;
 mod stores;
 mod tree;
-pub mod walk;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

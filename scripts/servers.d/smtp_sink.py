@@ -1,8 +1,9 @@
 """smtp_sink.py PORT FOLDER: an SMTP server that keeps each mail as FOLDER/mails/NUMBER.eml.
 
-The header `X-Sink` before each says how it came: `TLSv1.3 souk`, or `plain nobody`. STARTTLS with FOLDER/certificate.pem and FOLDER/key.pem; sign-in as souk, password souk; neither is required. The
-recipient's local part asks for a reply to RCPT: `421...`, `450...`, `550...` and the like, or `stall...` for one that
-never comes; `drop...` closes the connection in the middle of DATA.
+The header `X-Sink` before each says how it came: `TLSv1.3 souk`, or `plain nobody`. STARTTLS with FOLDER/certificate.pem
+and FOLDER/key.pem; sign-in as souk, password souk; neither is required. The recipient's local part asks for a reply to
+RCPT: `421...`, `450...`, `550...` and the like, or `stall...` for one that never comes; `drop...` closes the connection
+in the middle of DATA.
 """
 
 import asyncio

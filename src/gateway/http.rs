@@ -33,7 +33,7 @@ use super::signed_in::SignedIn;
 use super::top_level_errors::Code;
 use super::ws;
 use event_stream::EventStream;
-use negotiation::MediaType;
+use negotiation::{EventStream as EventStreamWanted, MediaType};
 
 /// What the routes of the public listener share.
 #[derive(Clone)]
@@ -98,12 +98,12 @@ pub async fn graphql(request: HttpRequest, body: web::Payload, transport: web::D
     }
     let settings = &transport.service.settings;
     let info = request_info(&request, settings);
-    let wants_stream = negotiation::wants_event_stream(request.headers());
+    let event_stream = EventStreamWanted::wanted(request.headers());
     // A client of streams knows the newer form: what is refused before a stream begins has a status that says so.
-    let otherwise = wants_stream.then_some(MediaType::GraphqlResponse);
+    let otherwise = (event_stream != EventStreamWanted::Refused).then_some(MediaType::GraphqlResponse);
     let negotiated = negotiation::accepted(request.headers()).or(otherwise);
     let media_type = negotiated.unwrap_or(MediaType::Json);
-    let answer = answer(&request, body, &transport, &info, negotiated, wants_stream).await;
+    let answer = answer(&request, body, &transport, &info, negotiated, event_stream).await;
     let mut response = match answer {
         Ok(Answer::Whole(response)) => graphql_response(&response, media_type),
         Ok(Answer::Stream(response)) => response,
@@ -113,6 +113,7 @@ pub async fn graphql(request: HttpRequest, body: web::Payload, transport: web::D
     response
 }
 
+/// What a request that was not refused is answered with.
 enum Answer {
     Whole(Response),
     Stream(HttpResponse),
@@ -124,7 +125,7 @@ async fn answer(
     transport: &Transport,
     info: &RequestInfo,
     negotiated: Option<MediaType>,
-    wants_stream: bool,
+    event_stream: EventStreamWanted,
 ) -> Result<Answer, Refusal> {
     const ALLOWED: &str = "GET, POST, OPTIONS";
     let service = &transport.service;
@@ -147,11 +148,15 @@ async fn answer(
     let credential = credential(request.headers());
 
     let parsed = service.parse(parameters).map_err(|error| Refusal::of(error, media_type))?;
+    let streams = match parsed.facts.kind {
+        OperationType::Subscription => event_stream != EventStreamWanted::Refused,
+        _ => event_stream == EventStreamWanted::Preferred,
+    };
     match parsed.facts.kind {
         OperationType::Mutation if by_get => {
             return Err(Refusal::method_not_allowed("POST", "a mutation needs POST"));
         }
-        OperationType::Subscription if !wants_stream => {
+        OperationType::Subscription if !streams => {
             let message = "a subscription needs a WebSocket on this path, with the subprotocol graphql-transport-ws, or \
                            Accept: text/event-stream";
             return Err(Refusal::of(RequestError::bad_input(message), media_type));
@@ -159,15 +164,16 @@ async fn answer(
         _ => {}
     }
     let refused = |error: RequestError| Refusal::of(error, media_type);
-    if wants_stream {
-        let stream = event_stream(transport, &parsed, &credential, request.headers(), info).await.map_err(refused)?;
+    if streams {
+        let stream =
+            open_event_stream(transport, &parsed, &credential, request.headers(), info).await.map_err(refused)?;
         return Ok(Answer::Stream(stream.response(parsed)));
     }
     let viewer = service.viewer(&parsed, &credential).await.map_err(refused)?;
     Ok(Answer::Whole(service.execute(parsed, viewer, info).await))
 }
 
-async fn event_stream(
+async fn open_event_stream(
     transport: &Transport,
     parsed: &ParsedRequest,
     credential: &Credential,

@@ -99,7 +99,7 @@ impl OneOrder {
         while !self.ended {
             if let Some(update) = self.waiting.pop_front() {
                 if let Some(event_ids) = &self.event_ids {
-                    event_ids.put(update.event.position().to_string());
+                    event_ids.put(update.event.sequence.to_string());
                 }
                 return Some(Ok(update));
             }

@@ -91,20 +91,13 @@ impl OrderLine {
 #[derive(SimpleObject)]
 pub struct OrderEvent {
     /// Counts the order's changes from 1, without gaps.
-    sequence: i32,
+    pub(super) sequence: i32,
     /// The status that the order reached.
     status: OrderStatus,
     /// When.
     at: DateTime,
     /// The reason or note of whoever made the change.
     note: Option<String>,
-}
-
-impl OrderEvent {
-    /// Of the event among the order's.
-    pub(super) fn position(&self) -> i32 {
-        self.sequence
-    }
 }
 
 impl From<TimelineEntry> for OrderEvent {

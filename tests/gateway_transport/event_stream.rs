@@ -91,12 +91,28 @@ async fn a_subscription_that_is_refused_says_so_and_completes() {
 #[actix_web::test]
 async fn without_its_accept_header_a_subscription_is_refused() {
     let server = Server::start().await;
-    for accept in ["application/json", "*/*", "application/json, text/event-stream;q=0.1"] {
+    for accept in ["application/json", "*/*", "application/json, text/event-stream;q=0"] {
         let request = server.http.post(server.url("/graphql")).header(ACCEPT, accept);
         let response = request.json(&json!({ "query": "subscription { count(to: 1) }" })).send().await.unwrap();
         let answer: Value = response.json().await.unwrap();
         assert!(answer["errors"][0]["message"].as_str().unwrap().contains("text/event-stream"), "{answer}");
     }
+}
+
+#[actix_web::test]
+async fn a_client_that_takes_everything_gets_a_stream_for_a_subscription_and_one_answer_for_a_query() {
+    let server = Server::start().await;
+    let accept = "application/graphql-response+json, application/json, text/event-stream";
+    let ask = async |query: &str| {
+        let request = server.http.post(server.url("/graphql")).header(ACCEPT, accept);
+        request.json(&json!({ "query": query })).send().await.unwrap()
+    };
+    let answer: Value = ask("{ hello }").await.json().await.unwrap();
+    assert_eq!(answer, json!({ "data": { "hello": "hello you" } }));
+    let mut events = Events::of(ask("subscription { count(to: 1) }").await);
+    assert_eq!(events.next().await, Some(next(json!({ "count": 1 }))));
+    let response = ask("subscription {").await;
+    assert_eq!(response.status().as_u16(), 400);
 }
 
 #[actix_web::test]

@@ -60,12 +60,7 @@ impl Scene {
         let fleet = Fleet::new();
         let process = fleet.start("all");
         let client = process.client();
-        let staff = fleet.staff(&client).await;
-        let product = client.create_product(&staff, OPENING_STOCK.into()).await;
-        let mut customers = Vec::new();
-        for _ in 0..CUSTOMERS {
-            customers.push(client.sign_up().await);
-        }
+        let (product, customers) = fleet.furnish(&client, OPENING_STOCK, CUSTOMERS).await;
         Self { fleet, process, client, product, customers }
     }
 

@@ -137,7 +137,7 @@ async fn whatever_happens_to_processes_and_servers_the_books_balance() {
     let totals = books::check(&scene.fleet.config, &answers.orders, &ids, OPENING_STOCK).await;
     scene.processes.drain(..).for_each(stop);
     let (processes, customers) = (PROCESSES, CUSTOMERS);
-    let report = Report { seed, processes, customers, took, answers, totals, recoveries }.to_string();
+    let report = Report { seed, redis_away, processes, customers, took, answers, totals, recoveries }.to_string();
     println!("\n{report}");
     if let Some(file) = std::env::var_os("SOUK_CHAOS_REPORT") {
         std::fs::write(file, report).unwrap();

@@ -51,6 +51,17 @@ impl Fleet {
         }
     }
 
+    /// A product with so many pieces, and so many customers.
+    pub async fn furnish(&self, gateway: &Client, pieces: i32, customers: usize) -> (String, Vec<Account>) {
+        let staff = self.staff(gateway).await;
+        let product = gateway.create_product(&staff, pieces.into()).await;
+        let mut accounts = Vec::new();
+        for _ in 0..customers {
+            accounts.push(gateway.sign_up().await);
+        }
+        (product, accounts)
+    }
+
     /// Made as `souk admin create` does it, signed in at a gateway.
     pub async fn staff(&self, gateway: &Client) -> Account {
         let email = client::fresh_email();

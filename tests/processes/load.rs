@@ -16,9 +16,6 @@ use crate::support::client::place_variables;
 /// How long anything may take: a server that was killed has to come back first.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Between two orders of a customer: what is shown is that nothing is lost, not how much a machine can do.
-const PAUSE: Duration = Duration::from_millis(300);
-
 const PLACE: &str = "mutation($input: OrderPlaceInput!) { orderPlace(input: $input) {
     order { id status } replayed userErrors { __typename message } } }";
 
@@ -84,7 +81,6 @@ impl Load {
         while !*self.stop.borrow() {
             self.place(&account, &format!("{number}-{count}"), &mut draw, 0).await;
             count += 1;
-            tokio::time::sleep(PAUSE).await;
         }
     }
 }

@@ -10,6 +10,7 @@ use super::load::Answers;
 
 pub struct Report {
     pub seed: u64,
+    pub redis_away: Duration,
     pub processes: usize,
     pub customers: usize,
     pub took: Duration,
@@ -37,7 +38,10 @@ impl Display for Report {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let build = if cfg!(debug_assertions) { "debug" } else { "release" };
         writeln!(f, "{HEAD}\n\n| what | count |\n| --- | --- |")?;
-        writeln!(f, "| repeated by | `SOUK_CHAOS_SEED={} scripts/chaos {happened}` |", self.seed)?;
+        let redis_seconds = self.redis_away.as_secs();
+        let variables =
+            format!("SOUK_CHAOS_BUILD={build} SOUK_CHAOS_REDIS_SECONDS={redis_seconds} SOUK_CHAOS_SEED={}", self.seed);
+        writeln!(f, "| repeated by | `{variables} scripts/chaos {happened}` |")?;
         writeln!(f, "| machine | {cores} cores for processes, servers and customers; {build} build |")?;
         writeln!(f, "| length of the run | {} s |", self.took.as_secs())?;
         writeln!(f, "| processes, customers | {}, {} |", self.processes, self.customers)?;

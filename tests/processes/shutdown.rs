@@ -116,12 +116,7 @@ async fn a_stop_under_load_fails_nothing_that_was_accepted_and_the_next_start_do
     let fleet = Fleet::new();
     let process = fleet.start("all");
     let client = process.client();
-    let staff = fleet.staff(&client).await;
-    let product = client.create_product(&staff, OPENING_STOCK.into()).await;
-    let mut customers = Vec::new();
-    for _ in 0..CUSTOMERS {
-        customers.push(client.sign_up().await);
-    }
+    let (product, customers) = fleet.furnish(&client, OPENING_STOCK, CUSTOMERS).await;
     let mut sockets = Vec::new();
     for customer in &customers {
         let mut socket = Socket::connect(process.public, Some(&customer.token)).await;

@@ -10,11 +10,12 @@ use crate::support::{Account, Socket, TestApp, eventually, spawn_app};
 const LETTER: &str = "id source reason attempts key payload headers { name value } failedAt replayedAt replayedBy
     discardedAt discardedBy";
 
-/// Puts an event into the orders' outbox, as a process of another version might, that no group can read.
-async fn emit_nonsense(app: &TestApp, key: &str) {
+/// Puts an event into the orders' outbox, as a process of another version might, that no group can read. The outbox has
+/// room for one event of a key and sequence, until it is published.
+async fn emit_nonsense(app: &TestApp, key: &str, sequence: i64) {
     let body = json!({ "nonsense": key });
     let (topic, kind) = (Topic::OrderEvents, event_type::ORDER_PLACED);
-    let event = PendingEvent::new(topic, source::ORDERS, kind, key.to_owned(), 1, Timestamp(1), &body);
+    let event = PendingEvent::new(topic, source::ORDERS, kind, key.to_owned(), sequence, Timestamp(1), &body);
     let emitted = Consumption { group: "nobody".into(), dead_letters: vec![event], ..Consumption::default() };
     app.stores.order_consumption.consume(emitted).await.unwrap();
 }
@@ -39,7 +40,7 @@ async fn settle(app: &TestApp, staff: &Account, mutation: &str, ids: &[&Value]) 
 async fn an_event_that_failed_for_good_is_seen_with_all_that_it_carried() {
     let app = spawn_app().await;
     let staff = app.staff().await;
-    emit_nonsense(&app, "order-1").await;
+    emit_nonsense(&app, "order-1", 1).await;
     let found = eventually("the letter is kept", async || letters(&app, &staff, "inventory").await.pop()).await;
     assert_eq!((&found["source"], &found["key"]), (&json!("inventory"), &json!("order-1")));
     assert_eq!(found["payload"], json!({ "nonsense": "order-1" }).to_string());
@@ -68,7 +69,7 @@ async fn an_event_that_failed_for_good_is_seen_with_all_that_it_carried() {
 async fn a_letter_goes_back_once_and_is_a_new_one_when_it_fails_again() {
     let app = spawn_app().await;
     let staff = app.staff().await;
-    emit_nonsense(&app, "order-1").await;
+    emit_nonsense(&app, "order-1", 1).await;
     let first = eventually("the letter is kept", async || letters(&app, &staff, "inventory").await.pop()).await;
     let replayed = settle(&app, &staff, "deadLetterReplay", &[&first["id"]]).await;
     assert_eq!(replayed["userErrors"], json!([]));
@@ -98,7 +99,7 @@ async fn a_letter_goes_back_once_and_is_a_new_one_when_it_fails_again() {
     assert_eq!(refused, json!({ "deadLetters": [], "userErrors": [{ "code": "CONFLICT", "field": ["ids", "0"] }] }));
 
     // Whatever was sent back has arrived before this one.
-    emit_nonsense(&app, "order-1").await;
+    emit_nonsense(&app, "order-1", 2).await;
     let all = eventually("a later event failed too", async || {
         let found = letters(&app, &staff, "inventory").await;
         (found.len() > 2).then_some(found)
@@ -111,7 +112,7 @@ async fn a_letter_goes_back_once_and_is_a_new_one_when_it_fails_again() {
 async fn new_letters_are_pushed_once_and_in_order() {
     let app = spawn_app().await;
     let staff = app.staff().await;
-    emit_nonsense(&app, "before").await;
+    emit_nonsense(&app, "before", 1).await;
     eventually("the letter is kept", async || letters(&app, &staff, "inventory").await.pop()).await;
     let mut socket = Socket::connect(app.public, Some(&staff.token)).await;
     let stream = socket.subscribe("subscription { deadLetterAdded { key } }", json!({})).await;
@@ -119,7 +120,7 @@ async fn new_letters_are_pushed_once_and_in_order() {
     let emitting = async {
         for n in 1_u64.. {
             let key = n.to_string();
-            emit_nonsense(&app, &key).await;
+            emit_nonsense(&app, &key, 1).await;
             let is_newest = async || (letters(&app, &staff, "inventory").await[0]["key"] == key.as_str()).then_some(());
             eventually("the letter is kept", is_newest).await;
         }

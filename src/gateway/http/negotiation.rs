@@ -67,15 +67,30 @@ pub(super) fn accepted(headers: &HeaderMap) -> Option<MediaType> {
     }
 }
 
-/// Whether the client names `text/event-stream`, and likes no form of a single answer better. A wildcard does not mean it.
-pub(super) fn wants_event_stream(headers: &HeaderMap) -> bool {
-    let is_stream = |range: &&Range<'_>| {
-        range.main.eq_ignore_ascii_case("text") && range.sub.eq_ignore_ascii_case("event-stream") && range.quality > 0
-    };
-    let ranges = ranges(headers);
-    let Some(stream) = ranges.iter().filter(is_stream).map(|range| range.quality).max() else { return false };
-    let answers = ranges.iter().filter(|range| range.main.eq_ignore_ascii_case("application"));
-    answers.map(|range| range.quality).all(|quality| quality <= stream)
+/// What the client thinks of `text/event-stream`. A wildcard does not mean it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EventStream {
+    Refused,
+    /// Besides single answers: clients that can read everything list it with them, and mean it for subscriptions.
+    Accepted,
+    /// Rather than a single answer.
+    Preferred,
+}
+
+impl EventStream {
+    pub(super) fn wanted(headers: &HeaderMap) -> Self {
+        let is_stream = |range: &&Range<'_>| {
+            range.main.eq_ignore_ascii_case("text")
+                && range.sub.eq_ignore_ascii_case("event-stream")
+                && range.quality > 0
+        };
+        let ranges = ranges(headers);
+        let Some(stream) = ranges.iter().filter(is_stream).map(|range| range.quality).max() else {
+            return Self::Refused;
+        };
+        let mut answers = ranges.iter().filter(|range| range.main.eq_ignore_ascii_case("application"));
+        if answers.all(|range| range.quality < stream) { Self::Preferred } else { Self::Accepted }
+    }
 }
 
 fn ranges(headers: &HeaderMap) -> Vec<Range<'_>> {
@@ -217,14 +232,14 @@ mod tests {
     }
 
     #[test]
-    fn an_event_stream_is_what_names_it_and_likes_nothing_better() {
-        let wants = |lines: &[&'static str]| wants_event_stream(&headers(header::ACCEPT, lines));
-        assert!(wants(&["text/event-stream"]));
-        assert!(wants(&["application/json, text/event-stream"]));
-        assert!(wants(&["application/json;q=0.5", "Text/Event-Stream;q=0.8"]));
-        assert!(!wants(&["application/json, text/event-stream;q=0.9"]));
-        assert!(!wants(&["text/event-stream;q=0"]));
-        assert!(!wants(&["text/*", "*/*"]));
-        assert!(!wants(&[]));
+    fn an_event_stream_is_preferred_where_nothing_is_liked_as_much_and_accepted_where_it_is_named() {
+        let wanted = |lines: &[&'static str]| EventStream::wanted(&headers(header::ACCEPT, lines));
+        assert_eq!(wanted(&["text/event-stream"]), EventStream::Preferred);
+        assert_eq!(wanted(&["application/json;q=0.5", "Text/Event-Stream;q=0.8"]), EventStream::Preferred);
+        assert_eq!(wanted(&["application/json, text/event-stream"]), EventStream::Accepted);
+        assert_eq!(wanted(&["application/json, text/event-stream;q=0.9"]), EventStream::Accepted);
+        assert_eq!(wanted(&["text/event-stream;q=0"]), EventStream::Refused);
+        assert_eq!(wanted(&["text/*", "*/*"]), EventStream::Refused);
+        assert_eq!(wanted(&[]), EventStream::Refused);
     }
 }

@@ -91,9 +91,16 @@ fn is_passing(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{
         FencedLeaderEpoch, LeaderNotAvailable, NotLeaderForPartition, UnknownLeaderEpoch, UnknownTopicOrPartition,
     };
-    let Some(code) = error.rdkafka_error_code() else { return false };
-    let moving = [FencedLeaderEpoch, LeaderNotAvailable, NotLeaderForPartition, UnknownLeaderEpoch];
-    moving.contains(&code) || code == UnknownTopicOrPartition
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            FencedLeaderEpoch
+                | LeaderNotAvailable
+                | NotLeaderForPartition
+                | UnknownLeaderEpoch
+                | UnknownTopicOrPartition
+        )
+    )
 }
 
 pub(super) fn bounds<C: ConsumerContext>(

@@ -98,6 +98,11 @@ async fn a_category_narrows_a_campaign_to_its_buyers() {
         let key = crate::support::client::unique("campaign");
         let input = json!({ "idempotencyKey": key, "subject": key, "message": "More.", "category": "Tests" });
         let id = launch(&app, &staff, input).await["campaign"]["id"].clone();
+        // Its audience is whole when every campaign is finished; then it has found the buyer, or another one is needed.
+        eventually("the campaign is finished", async || {
+            app.stores.campaigns.unfinished_campaign().await.unwrap().is_none().then_some(())
+        })
+        .await;
         let query = "query($id: ID!) { node(id: $id) { ... on Campaign { audienceSize } } }";
         let found = app.query(Some(&staff.token), query, json!({ "id": id })).await;
         (found["node"]["audienceSize"] == 1).then_some(id)

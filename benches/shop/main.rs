@@ -37,12 +37,12 @@ const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // Cargo adds `--bench`.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.first().map(String::as_str) {
         Some("client") => job::serve_client(),
         Some("bare") => bare::serve(&arguments[1]),
         Some("only") => run::all(&run::Only::named(&arguments[1..])),
-        // Cargo passes `--bench`.
         _ => run::all(&run::Only::default()),
     }
 }

@@ -6,6 +6,8 @@ FROM rust:1.95.0-bookworm AS build
 ENV RUSTUP_TOOLCHAIN=1.95.0
 WORKDIR /src
 COPY . .
+# What the image calls its build: docker build --build-arg SOUK_BUILD=$(git rev-parse --short=12 HEAD)
+ARG SOUK_BUILD=image
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     cargo build --release --locked --features kafka-tls && install -D target/release/souk /out/souk
 

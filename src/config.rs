@@ -12,6 +12,7 @@ mod campaigns;
 mod error;
 mod load;
 mod net;
+mod reference;
 mod roles;
 mod secret;
 mod sender;

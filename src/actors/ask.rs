@@ -12,15 +12,17 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use actix::dev::MessageResponse;
-use actix::fut::ActorFutureExt;
+use actix::fut::{ActorFuture, ActorFutureExt};
 use actix::{AsyncContext, Context, Handler, Message, MessageResult, ResponseActFuture, ResponseFuture};
 use thiserror::Error;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::inbox::{Inbox, Seat};
 use super::mailbox::Lane;
 use super::supervisor::SupervisedActor;
 use super::supervisor::panics;
+use super::supervisor::status::Failure;
 
 /// Why an ask has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -93,9 +95,15 @@ impl<A: SupervisedActor> Address<A> {
         M::Result: Send,
     {
         let question = Arc::new(Question::new(message));
-        self.inbox.push(lane, Arc::clone(&question) as Arc<dyn Envelope<A>>)?;
-        // `timeout` looks at the answer first and registers its timer only if there is none yet.
-        tokio::time::timeout(deadline, Answer { question }).await.unwrap_or(Err(AskError::Timeout))
+        let answer = match self.inbox.push(lane, Arc::clone(&question) as Arc<dyn Envelope<A>>) {
+            // `timeout` looks at the answer first and registers its timer only if there is none yet.
+            Ok(()) => tokio::time::timeout(deadline, Answer { question }).await.unwrap_or(Err(AskError::Timeout)),
+            Err(refused) => Err(refused),
+        };
+        if let Err(error) = &answer {
+            self.inbox.vitals().count_failed_ask(*error);
+        }
+        answer
     }
 }
 
@@ -110,6 +118,8 @@ pub(super) trait Envelope<A: SupervisedActor>: Send + Sync {
 
 struct Question<M: Message> {
     state: Mutex<QuestionState<M>>,
+    /// The asker's: what the actor does about the message belongs to it.
+    span: Span,
 }
 
 struct QuestionState<M: Message> {
@@ -122,7 +132,8 @@ struct QuestionState<M: Message> {
 
 impl<M: Message> Question<M> {
     fn new(message: M) -> Self {
-        Self { state: Mutex::new(QuestionState { message: Some(message), answer: None, answered: false, asker: None }) }
+        let state = QuestionState { message: Some(message), answer: None, answered: false, asker: None };
+        Self { state: Mutex::new(state), span: Span::current() }
     }
 
     fn lock(&self) -> MutexGuard<'_, QuestionState<M>> {
@@ -152,7 +163,9 @@ where
 {
     fn begin(self: Arc<Self>, actor: &mut A, context: &mut Context<A>, seat: Seat<A>) {
         let Some(message) = self.lock().message.take() else { return };
+        let span = self.span.clone();
         let reply = Reply { question: self, seat: Some(seat) };
+        let _inside = span.enter();
         let response = <A as Handler<M>>::handle(actor, message, context);
         pass_on(response, context, reply);
     }
@@ -181,6 +194,7 @@ where
     } else if let Some(future) = take_as::<_, ResponseFuture<M::Result>>(&mut slot) {
         actix_rt::spawn(Detached { future: Some(future), reply: Some(reply) });
     } else if let Some(future) = take_as::<_, ResponseActFuture<A, M::Result>>(&mut slot) {
+        let future = Inside { span: reply.question.span.clone(), future };
         context.spawn(future.map(move |value, _, _| reply.send(value)));
     } else if let Some(response) = slot {
         let (sender, receiver) = oneshot::channel();
@@ -192,6 +206,30 @@ where
         });
     }
 }
+
+/// A `ResponseActFuture` polled inside the asker's span.
+struct Inside<A: SupervisedActor, T> {
+    span: Span,
+    future: ResponseActFuture<A, T>,
+}
+
+impl<A: SupervisedActor, T> ActorFuture<A> for Inside<A, T> {
+    type Output = T;
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        actor: &mut A,
+        context: &mut Context<A>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let _inside = this.span.enter();
+        this.future.as_mut().poll(actor, context, task)
+    }
+}
+
+// Nothing in it is pinned in place: the future is boxed.
+impl<A: SupervisedActor, T> Unpin for Inside<A, T> {}
 
 fn take_as<T: 'static, U: 'static>(slot: &mut Option<T>) -> Option<U> {
     (slot as &mut dyn Any).downcast_mut::<Option<U>>()?.take()
@@ -265,6 +303,8 @@ where
         if seat.thread().is_abandoned() {
             return Poll::Ready(());
         }
+        let span = this.reply.as_ref().map_or_else(Span::none, |reply| reply.question.span.clone());
+        let _inside = span.enter();
         let polled = seat.thread().busy_with(seat.member(), || panics::catch(|| future.as_mut().poll(task)));
         match polled {
             Ok(Poll::Pending) => return Poll::Pending,
@@ -275,7 +315,7 @@ where
             }
             Err(panic) => {
                 if !seat.thread().is_abandoned() {
-                    seat.vitals().record_panic(&panic);
+                    seat.vitals().record_failure(Failure::Panic, &panic);
                 }
                 this.reply = None;
                 // A destructor that panics too must not take the thread's other tasks along.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::ask::{AskError, Envelope};
 use super::mailbox::{Lane, LaneFull, TwoLaneQueue};
-use super::supervisor::status::{ActorState, Vitals};
+use super::supervisor::status::{ActorState, MailboxCounts, Vitals};
 use super::supervisor::thread::ThreadLife;
 use super::supervisor::{Fault, MailboxLimits, SupervisedActor};
 
@@ -106,10 +106,14 @@ impl<A: SupervisedActor> Inbox<A> {
         inner.in_flight_limit = limits.in_flight.max(1);
     }
 
-    /// Messages that wait, and messages answered so far.
-    pub(super) fn depth_and_handled(&self) -> (usize, u64) {
+    pub(super) fn counts(&self) -> MailboxCounts {
         let inner = self.lock();
-        (inner.queue.len(), inner.handled)
+        MailboxCounts {
+            critical: inner.queue.lane_len(Lane::Critical),
+            standard: inner.queue.lane_len(Lane::Standard),
+            in_flight: inner.in_flight.len(),
+            handled: inner.handled,
+        }
     }
 
     pub(super) fn push(&self, lane: Lane, envelope: Arc<dyn Envelope<A>>) -> Result<(), AskError> {
@@ -332,16 +336,18 @@ pub(super) struct Seat<A: SupervisedActor> {
     thread: Arc<ThreadLife>,
     member: usize,
     number: usize,
+    began: std::time::Instant,
     answered: bool,
 }
 
 impl<A: SupervisedActor> Seat<A> {
     pub(super) fn new(inbox: Arc<Inbox<A>>, thread: Arc<ThreadLife>, member: usize, number: usize) -> Self {
-        Self { inbox, thread, member, number, answered: false }
+        Self { inbox, thread, member, number, began: std::time::Instant::now(), answered: false }
     }
 
     pub(super) fn leave_answered(mut self) {
         self.answered = true;
+        self.vitals().handler_seconds().observe(self.began.elapsed().as_secs_f64());
     }
 
     pub(super) fn thread(&self) -> &ThreadLife {

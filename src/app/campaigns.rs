@@ -14,10 +14,12 @@ use crate::actors::recommendations::RecommendationActor;
 use crate::actors::supervisor::ActorSpec;
 use crate::actors::users::UserActor;
 use crate::config::{Config, Role};
+use crate::telemetry::Metrics;
 
 pub(super) fn spec(
     config: &Config,
     stores: &Stores,
+    metrics: &Metrics,
     users: Address<UserActor>,
     products: Address<ProductActor>,
     recommendations: Address<RecommendationActor>,
@@ -29,6 +31,7 @@ pub(super) fn spec(
         schedules: config.campaigns.schedules().map_err(AppError::usage)?,
         triggers: config.campaigns.triggers(),
         clock: now,
+        metrics: metrics.campaigns.clone(),
         runs: config.roles.has(Role::Campaigns),
     });
     Ok(ActorSpec::new("products.campaigns", move || Ok(CampaignActor::new(Arc::clone(&tools)))))

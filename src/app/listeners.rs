@@ -61,14 +61,15 @@ pub(super) struct AdminListener {
 impl AdminListener {
     /// Live, and not ready.
     pub(super) fn start(config: &Config, metrics: &Metrics) -> Result<Self, AppError> {
-        let (health, readings) = (Health::default(), Arc::<OnceLock<Arc<Readings>>>::default());
+        let readings = Arc::<OnceLock<Arc<Readings>>>::default();
+        let health = Health::metered_by(&metrics.process);
         let faults = config.faults.enabled.then(|| fault_switch(Arc::clone(&readings)));
-        let of_core = Arc::clone(&readings);
+        let (of_core, scraped) = (Arc::clone(&readings), health.clone());
         let before_scrape = Arc::new(move || -> BoxFuture<'static, ()> {
-            let readings = of_core.get().cloned();
+            let (readings, health) = (of_core.get().cloned(), scraped.clone());
             Box::pin(async move {
                 if let Some(readings) = readings {
-                    readings.refresh().await;
+                    readings.refresh(&health).await;
                 }
             })
         });
@@ -107,7 +108,7 @@ impl AdminListener {
 
 /// The domains without whose stores a process of these roles does nothing of worth. Every process keeps dead letters, but
 /// goes on while they wait.
-fn domains_of(roles: &Roles) -> BTreeSet<&'static str> {
+pub(super) fn domains_of(roles: &Roles) -> BTreeSet<&'static str> {
     let of_role = |role| match role {
         Role::Gateway => Domain::ALL.as_slice(),
         Role::Inventory => &[Domain::Products],
@@ -214,10 +215,12 @@ pub(super) fn start_public(
         supervision: Arc::new(TreeView(Arc::clone(&core.tree))),
     };
     let settings = http_settings(config);
-    let service = GraphqlService::new(build_schema(shop, limits), Auth::new(core.tokens.clone(), check), settings)
+    let auth = Auth::new(core.tokens.clone(), check).metered_by(core.metrics.caches.of("tokens"));
+    let service = GraphqlService::new(build_schema(shop, limits), auth, settings)
         .preparing_with(Arc::new(|request, _| with_loaders(request)))
         .finishing_with(Arc::new(finish_response))
-        .typed_by(&sdl());
+        .typed_by(&sdl())
+        .metered_by(&core.metrics);
     let mail_actions = Arc::new(UserActorMailActions { users: core.users.clone(), deadline: core.ask_deadline });
     let server = PublicServer::start(gateway.listen, Arc::new(service), mail_actions, core.metrics.registry());
     let server = server.map_err(AppError::usage)?;
@@ -263,8 +266,8 @@ fn view_of(status: ActorStatus) -> ActorStatusView {
         },
         restarts: status.restarts,
         last_panic: status.last_panic,
-        mailbox_depth: status.mailbox_depth,
-        handled: status.handled,
+        mailbox_depth: status.mailbox.depth(),
+        handled: status.mailbox.handled,
         children: status.children.into_iter().map(view_of).collect(),
     }
 }

@@ -104,7 +104,7 @@ fn worker(number: usize, tools: &Arc<WorkerTools>) -> ActorSpec<DeliveryWorker> 
 }
 
 fn observer(metrics: &Metrics) -> OutcomeObserver {
-    let mails = metrics.notification_mails.clone();
+    let mails = metrics.mail.mails.clone();
     Arc::new(move |outcome, count| mails.with_label_values(&[outcome.as_str()]).inc_by(count))
 }
 

@@ -31,7 +31,8 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::readings::Readings;
+use super::listeners::domains_of;
+use super::readings::{GroupReading, Readings};
 use super::stores::{DataDirGuard, Opened};
 use super::{AppError, Core, Stopping};
 use crate::actors::Address;
@@ -40,7 +41,7 @@ use crate::actors::live::LiveHub;
 use crate::actors::notifications::NotificationActor;
 use crate::actors::operations::OperationsActor;
 use crate::actors::orders::writer::OrderWriter;
-use crate::actors::orders::{OrderActor, OrderTools};
+use crate::actors::orders::{OrderActor, OrderTools, VerdictObserver};
 use crate::actors::products::ProductActor;
 use crate::actors::recommendations::{RecommendationActor, RecommendationTools};
 use crate::actors::server_secret::ServerSecret;
@@ -56,13 +57,14 @@ use crate::config::{Config, Role, SupervisionConfig};
 use crate::domain::events::source;
 use crate::domain::ids::SessionId;
 use crate::domain::money::Currency;
+use crate::domain::orders::OrderStatus;
 use crate::domain::page::PageRequest;
 use crate::domain::products::{ProductFilter, ProductSort};
 use crate::gateway::cursors::Cursors;
 use crate::kafka::EventLog;
 use crate::kafka::backoff::Backoff;
 use crate::kafka::campaigns::CampaignHandler;
-use crate::kafka::consumer::{BatchHandler, ConsumerGroup, ConsumerSettings, ConsumerStats};
+use crate::kafka::consumer::{BatchHandler, ConsumerGroup, ConsumerSettings};
 use crate::kafka::dead_letters::{DeadLetterKeeper, GROUP as DEAD_LETTERS};
 use crate::kafka::inventory::InventoryHandler;
 use crate::kafka::live::{HubSink, TOPICS as LIVE_TOPICS};
@@ -72,7 +74,7 @@ use crate::kafka::relay::{Relay, RelaySettings};
 use crate::kafka::supervised::{LoopActor, Work};
 use crate::kafka::tail;
 use crate::kafka::verdicts::VerdictHandler;
-use crate::store::cache::products::CatalogueReads;
+use crate::store::cache::products::{CatalogueMeters, CatalogueReads};
 use crate::store::cache::recommendations::EvidenceReads;
 use crate::store::consumption::ConsumptionStore;
 use crate::store::users::UserStore;
@@ -142,7 +144,12 @@ pub(super) async fn start(
 
     let mailbox = mailbox_limits(&config.supervision);
 
-    let catalogue = CatalogueReads { store: Arc::clone(&stores.products), cache: stores.cache.clone(), clock: now };
+    let catalogue = CatalogueReads {
+        store: Arc::clone(&stores.products),
+        cache: stores.cache.clone(),
+        clock: now,
+        meters: CatalogueMeters::of(&metrics),
+    };
     let products_spec = ActorSpec::new("products", move || Ok(ProductActor::new(catalogue.clone()))).mailbox(mailbox);
 
     let writer_spec = order_writer(config, &stores, &metrics);
@@ -153,6 +160,7 @@ pub(super) async fn start(
         writer: writer_spec.address(),
         currency,
         ask_deadline,
+        observe_verdict: verdict_observer(&metrics),
     });
     let order_mailbox = order_mailbox(config);
     let orders_spec =
@@ -166,11 +174,13 @@ pub(super) async fn start(
             cache: stores.cache.clone(),
             limits: rules.limits,
             clock: now,
+            meter: metrics.caches.of("redis-evidence"),
         },
         products: products_spec.address(),
         rules,
         ask_deadline,
         foreign_writes: stores.recommendations_written.clone(),
+        copies_meter: metrics.caches.of("rankings"),
         announces: config.roles.has(Role::Recommendations),
     });
     let recommendations_spec =
@@ -205,7 +215,7 @@ pub(super) async fn start(
         stop_consumers: watch::Sender::new(false),
         stop_relays: watch::Sender::new(false),
         lives: RefCell::default(),
-        stats: RefCell::default(),
+        readings: RefCell::default(),
     };
     let inventory = loops.consumer(
         Some(Role::Inventory),
@@ -217,7 +227,7 @@ pub(super) async fn start(
         Arc::new(InventoryHandler::new(products.clone(), ask_deadline)),
     );
     let campaigns_spec =
-        super::campaigns::spec(config, &stores, users.clone(), products.clone(), recommendations.clone())?
+        super::campaigns::spec(config, &stores, &metrics, users.clone(), products.clone(), recommendations.clone())?
             .mailbox(mailbox);
     let campaigns = campaigns_spec.address();
     let campaign_events = loops.consumer(
@@ -291,15 +301,23 @@ pub(super) async fn start(
         .start()
         .map_err(AppError::failed)?;
 
+    for times in tree.handler_seconds() {
+        metrics.registry().register(Box::new(times)).map_err(AppError::failed)?;
+    }
     let tree = Arc::new(tree);
+    let needed = domains_of(&config.roles);
     let readings = Arc::new(Readings {
         metrics: metrics.clone(),
         tree: Arc::clone(&tree),
         log,
         relays: relays.clone(),
-        consumers: loops.stats.into_inner(),
-        notifications: Arc::clone(&stores.notifications),
-        copying: tokio::sync::Mutex::new(()),
+        outboxes: stores.outboxes.iter().filter(|outbox| needed.contains(outbox.domain())).cloned().collect(),
+        consumers: loops.readings.into_inner(),
+        orders: config.roles.has(Role::Orders).then(|| Arc::clone(&stores.orders)),
+        notifications: config.roles.has(Role::Notifications).then(|| Arc::clone(&stores.notifications)),
+        cache: stores.cache.clone(),
+        hasher: hasher.clone(),
+        asking: tokio::sync::Mutex::new(()),
     });
     let background = Background {
         stop_consumers: loops.stop_consumers,
@@ -347,8 +365,7 @@ pub(super) struct Loops<'a> {
     pub(super) stop_consumers: Stopping,
     stop_relays: Stopping,
     lives: RefCell<Vec<NewestLife>>,
-    /// By group.
-    stats: RefCell<Vec<(String, Arc<ConsumerStats>)>>,
+    readings: RefCell<Vec<GroupReading>>,
 }
 
 impl Loops<'_> {
@@ -378,7 +395,8 @@ impl Loops<'_> {
         };
         let consumer =
             Arc::new(ConsumerGroup::new(group, topics, Arc::clone(&self.log), Arc::clone(store), handler, settings));
-        self.stats.borrow_mut().push((group.to_owned(), consumer.stats()));
+        let reading = GroupReading { group: group.to_owned(), topics: topics.to_vec(), stats: consumer.stats() };
+        self.readings.borrow_mut().push(reading);
         Some(self.loop_actor(actor, &self.stop_consumers, move |stop| {
             let consumer = Arc::clone(&consumer);
             async move { consumer.run(stop).await }
@@ -430,13 +448,22 @@ impl Loops<'_> {
 
 fn order_writer(config: &Config, stores: &super::Stores, metrics: &Metrics) -> ActorSpec<OrderWriter> {
     let (store, batch_max) = (Arc::clone(&stores.orders), config.orders.writer_batch_max);
-    let metrics = metrics.clone();
+    let metrics = metrics.orders.clone();
     let observe = Arc::new(move |orders: usize, took: Duration| {
-        metrics.order_writer_batch_size.observe(orders as f64);
-        metrics.order_writer_commit_seconds.observe(took.as_secs_f64());
+        metrics.writer_batch.observe(orders as f64);
+        metrics.writer_commit_seconds.observe(took.as_secs_f64());
     });
     ActorSpec::new("orders.writer", move || Ok(OrderWriter::new(Arc::clone(&store), batch_max, observe.clone())))
         .mailbox(order_mailbox(config))
+}
+
+fn verdict_observer(metrics: &Metrics) -> VerdictObserver {
+    let seconds = |status: OrderStatus| metrics.orders.verdict_seconds.with_label_values(&[status.as_str()]);
+    let (confirmed, rejected) = (seconds(OrderStatus::Confirmed), seconds(OrderStatus::Rejected));
+    Arc::new(move |status, took| {
+        let of_verdict = if status == OrderStatus::Confirmed { &confirmed } else { &rejected };
+        of_verdict.observe(took.as_secs_f64());
+    })
 }
 
 pub(super) fn mailbox_limits(config: &SupervisionConfig) -> MailboxLimits {

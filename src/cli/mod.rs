@@ -18,10 +18,11 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{CliOverrides, Config, ConfigError, process_environment};
+use crate::telemetry::build::VERSION_AND_BUILD;
 
 /// A real-time, event-driven e-commerce backend.
 #[derive(Parser)]
-#[command(name = "souk", version, about, propagate_version = true)]
+#[command(name = "souk", version = VERSION_AND_BUILD, about, propagate_version = true)]
 struct Cli {
     #[command(flatten)]
     settings: SettingsArgs,

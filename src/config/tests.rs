@@ -55,6 +55,16 @@ fn the_shipped_file_is_the_defaults_and_names_and_explains_every_setting() {
 }
 
 #[test]
+fn the_reference_is_what_the_settings_say() {
+    let kept = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
+    let current = Config::reference().unwrap();
+    assert!(kept == current, "docs/configuration.md is old: souk config reference > docs/configuration.md");
+    for (key, _) in every_setting() {
+        assert!(current.contains(&format!("| `{}` |", variable_of(&key))), "{key}");
+    }
+}
+
+#[test]
 fn the_defaults_and_the_test_configuration_are_valid() {
     Config::default().validate().unwrap();
     let config = Config::for_testing("somewhere");

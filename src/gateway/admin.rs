@@ -9,11 +9,12 @@ use actix_web::dev::ServerHandle;
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::future::{BoxFuture, join_all};
-use prometheus::{Registry, TextEncoder};
+use prometheus::Registry;
 use serde::Serialize;
 use tokio::time::timeout;
 
 use super::server::{ServerError, bind};
+use crate::telemetry::metrics::{ProcessMetrics, render};
 
 /// A dependency that does not answer within this time is away.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -47,6 +48,17 @@ pub struct Health(Arc<HealthInner>);
 struct HealthInner {
     phase: Mutex<Phase>,
     probes: Mutex<Vec<Probe>>,
+    metrics: Option<ProcessMetrics>,
+    /// When the probes were last sent out.
+    asked_at: Mutex<Option<Instant>>,
+}
+
+/// What a probe found.
+struct Finding {
+    name: String,
+    required: bool,
+    is_up: bool,
+    latency: Duration,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,11 +78,21 @@ struct ReadyReport {
 
 impl Default for Health {
     fn default() -> Self {
-        Self(Arc::new(HealthInner { phase: Mutex::new(Phase::Starting), probes: Mutex::default() }))
+        Self::noted_in(None)
     }
 }
 
 impl Health {
+    /// What the probes find is also shown by these metrics.
+    pub fn metered_by(metrics: &ProcessMetrics) -> Self {
+        Self::noted_in(Some(metrics.clone()))
+    }
+
+    fn noted_in(metrics: Option<ProcessMetrics>) -> Self {
+        let (phase, probes, asked_at) = (Mutex::new(Phase::Starting), Mutex::default(), Mutex::default());
+        Self(Arc::new(HealthInner { phase, probes, metrics, asked_at }))
+    }
+
     pub fn phase(&self) -> Phase {
         *self.0.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,16 +109,40 @@ impl Health {
         self.0.probes.lock().unwrap_or_else(PoisonError::into_inner).push(probe);
     }
 
-    async fn report(&self) -> (StatusCode, ReadyReport) {
+    async fn ask(&self) -> Vec<Finding> {
+        *self.0.asked_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let probes = self.0.probes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let asked = probes.into_iter().map(|probe| async move {
             let asked_at = Instant::now();
             let is_up = timeout(PROBE_TIMEOUT, (probe.check)()).await.unwrap_or(false);
-            let latency_ms = u64::try_from(asked_at.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let state = if is_up { "up" } else { "down" };
-            (probe.name, DependencyReport { state, latency_ms, required: probe.required })
+            Finding { name: probe.name, required: probe.required, is_up, latency: asked_at.elapsed() }
         });
-        let dependencies: BTreeMap<_, _> = join_all(asked).await.into_iter().collect();
+        let findings = join_all(asked).await;
+        if let Some(metrics) = &self.0.metrics {
+            for finding in &findings {
+                let label = &[finding.name.as_str()];
+                metrics.dependency_up.with_label_values(label).set(i64::from(finding.is_up));
+                metrics.dependency_seconds.with_label_values(label).set(finding.latency.as_secs_f64());
+            }
+        }
+        findings
+    }
+
+    /// Asks the dependencies for the sake of the metrics, unless that was done less than `age` ago.
+    pub async fn ask_again_after(&self, age: Duration) {
+        let asked_at = *self.0.asked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked_at.is_none_or(|asked_at| asked_at.elapsed() >= age) {
+            self.ask().await;
+        }
+    }
+
+    async fn report(&self) -> (StatusCode, ReadyReport) {
+        let report = |finding: Finding| {
+            let latency_ms = u64::try_from(finding.latency.as_millis()).unwrap_or(u64::MAX);
+            let state = if finding.is_up { "up" } else { "down" };
+            (finding.name, DependencyReport { state, latency_ms, required: finding.required })
+        };
+        let dependencies: BTreeMap<_, _> = self.ask().await.into_iter().map(report).collect();
         let is_down = |required| {
             move |dependency: &DependencyReport| dependency.state == "down" && dependency.required == required
         };
@@ -214,7 +260,7 @@ async fn metrics(request: HttpRequest, admin: web::Data<Admin>) -> HttpResponse 
         return refusal;
     }
     (admin.before_scrape)().await;
-    match TextEncoder::new().encode_to_string(&admin.metrics.gather()) {
+    match render(&admin.metrics) {
         Ok(text) => HttpResponse::Ok()
             .insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"))
             .body(text),

@@ -18,6 +18,7 @@ use crate::actors::clock;
 use crate::actors::users::tokens::AccessTokens;
 use crate::domain::ids::{SessionId, UserId};
 use crate::store::users::SessionState;
+use crate::telemetry::CacheMeter;
 
 const CACHED_TOKENS: usize = 20_000;
 /// Longer than any token of this shop.
@@ -101,11 +102,17 @@ pub struct Auth {
     /// By the token's SHA-256: the tokens themselves are not kept.
     verified: Arc<Cache<[u8; 32], VerifiedToken>>,
     sessions: SessionCheck,
+    meter: Option<CacheMeter>,
 }
 
 impl Auth {
     pub fn new(tokens: AccessTokens, sessions: SessionCheck) -> Self {
-        Self { tokens, verified: Arc::new(Cache::new(CACHED_TOKENS)), sessions }
+        Self { tokens, verified: Arc::new(Cache::new(CACHED_TOKENS)), sessions, meter: None }
+    }
+
+    /// Counts what the copies of verified tokens are good for.
+    pub fn metered_by(self, meter: CacheMeter) -> Self {
+        Self { meter: Some(meter), ..self }
     }
 
     /// Who shows this. The token is absent for an anonymous viewer.
@@ -141,7 +148,11 @@ impl Auth {
     fn verify(&self, token: &str) -> Result<VerifiedToken, AuthError> {
         let digest: [u8; 32] = Sha256::digest(token).into();
         let now = clock::now().0.div_euclid(1_000);
-        if let Some(known) = self.verified.get(&digest).filter(|known| now < known.expires_at) {
+        let known = self.verified.get(&digest).filter(|known| now < known.expires_at);
+        if let Some(meter) = &self.meter {
+            meter.note(usize::from(known.is_some()), usize::from(known.is_none()));
+        }
+        if let Some(known) = known {
             return Ok(known);
         }
         let claims = self.tokens.verify(token).map_err(|_| AuthError::BadToken)?;

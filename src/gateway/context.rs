@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::cursors::Cursors;
 use super::rate_limits::RateLimits;
+use super::request_ids::RequestIds;
 use crate::actors::errors::DomainError;
 use crate::actors::live::LiveHub;
 use crate::actors::notifications::NotificationActor;
@@ -95,8 +96,7 @@ pub enum Viewer {
 /// Request data: where the request came from and how it is called in logs and answers.
 #[derive(Debug, Clone)]
 pub struct RequestInfo {
-    /// In `extensions.requestId` of every error and in the header `x-request-id` of every answer.
-    pub request_id: Arc<str>,
+    pub ids: RequestIds,
     /// The client's address; behind a trusted proxy the one that the proxy names.
     pub client_address: IpAddr,
     /// As the client named itself, cut at 200 characters.

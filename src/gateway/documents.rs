@@ -11,8 +11,10 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::document_limits::{DocumentLimits, check, within};
+use super::meters::RootFields;
 use super::request_errors::RequestError;
 use super::top_level_errors::Code;
+use crate::telemetry::CacheMeter;
 
 /// Longer texts are parsed each time: there are few, and they would push out many short ones.
 const MAX_CACHED_TEXT_BYTES: usize = 16 * 1024;
@@ -35,9 +37,10 @@ const TOKEN_FREE_FIELDS: [&str; 8] = [
 const WAITING_FIELD: &str = "orderPlace";
 
 /// What is known of one operation of a document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperationFacts {
     pub kind: OperationType,
+    pub root_fields: RootFields,
     /// Its token, good or bad, does not count.
     pub ignores_token: bool,
     /// How many of its root fields may wait for stock's verdict, one after the other.
@@ -84,6 +87,7 @@ impl Document {
             let is_mutation = kind == OperationType::Mutation;
             let ignores_token = is_mutation && only_token_free(selections, &parsed.fragments, 0);
             let verdict_waits = if is_mutation { waiting_fields(selections, &parsed.fragments) } else { 0 };
+            let root_fields = RootFields::of(selections, &parsed.fragments);
             let required = operation
                 .node
                 .variable_definitions
@@ -92,7 +96,7 @@ impl Document {
                 .filter(|definition| !definition.var_type.node.nullable && definition.default_value.is_none());
             operations.push(Operation {
                 name: name.cloned(),
-                facts: OperationFacts { kind, ignores_token, verdict_waits },
+                facts: OperationFacts { kind, root_fields, ignores_token, verdict_waits },
                 required_variables: required.map(|definition| definition.name.node.clone()).collect(),
             });
         }
@@ -134,7 +138,7 @@ impl Document {
                 )));
             }
         }
-        Ok(operation.facts)
+        Ok(operation.facts.clone())
     }
 }
 
@@ -229,16 +233,25 @@ impl Weighter<Arc<str>, Arc<Document>> for TextBytes {
 pub struct DocumentCache {
     limits: DocumentLimits,
     documents: Cache<Arc<str>, Arc<Document>, TextBytes>,
+    meter: Option<CacheMeter>,
 }
 
 impl DocumentCache {
     pub fn new(limits: DocumentLimits) -> Self {
-        Self { limits, documents: Cache::with_weighter(1_000, CACHED_TEXT_BYTES, TextBytes) }
+        Self { limits, documents: Cache::with_weighter(1_000, CACHED_TEXT_BYTES, TextBytes), meter: None }
+    }
+
+    pub fn metered_by(&mut self, meter: CacheMeter) {
+        self.meter = Some(meter);
     }
 
     /// The document and whether it came from the cache.
     pub fn get(&self, text: &str) -> Result<(Arc<Document>, bool), RequestError> {
-        if let Some(document) = self.documents.get(text) {
+        let kept = self.documents.get(text);
+        if let Some(meter) = &self.meter {
+            meter.note(usize::from(kept.is_some()), usize::from(kept.is_none()));
+        }
+        if let Some(document) = kept {
             return Ok((document, true));
         }
         Ok((Arc::new(Document::parse(text, &self.limits)?), false))

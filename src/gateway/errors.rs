@@ -265,7 +265,7 @@ pub fn query_error(ctx: &Context<'_>, error: DomainError) -> Error {
 
 /// A top-level error; see [`query_error`]. For streams, which outlive their context.
 pub fn top_level(info: Option<&RequestInfo>, error: DomainError) -> Error {
-    let request_id = info.map_or("-", |info| &info.request_id);
+    let request_id = info.map_or("-", |info| &info.ids.request);
     match error {
         DomainError::InvalidInput { field, reason } => bad_input(&field.join("."), reason),
         DomainError::Busy { retry_after_ms } => {

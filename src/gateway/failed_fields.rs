@@ -36,6 +36,14 @@ impl FieldTypes {
         Self(types)
     }
 
+    /// The fields of the roots: what operations are made of.
+    pub fn root_fields(&self) -> impl Iterator<Item = Name> {
+        ["Query", "Mutation", "Subscription"]
+            .iter()
+            .filter_map(|root| self.0.get(*root))
+            .flat_map(|fields| fields.keys().cloned())
+    }
+
     /// Puts null where the response's errors leave it.
     pub fn put_nulls(&self, response: &mut Response, document: &ExecutableDocument, operation: Option<&str>) {
         let nulls: Vec<Vec<PathSegment>> = response

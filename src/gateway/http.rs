@@ -27,6 +27,7 @@ use super::client_address::client_address;
 use super::context::{EventIds, RequestInfo, Viewer};
 use super::drain::Drain;
 use super::request_errors::{RequestError, ResponseBody, is_request_error};
+use super::request_ids::RequestIds;
 use super::service::{GraphqlService, Parameters, ParsedRequest};
 use super::settings::HttpSettings;
 use super::signed_in::SignedIn;
@@ -41,10 +42,6 @@ pub struct Transport {
     pub service: Arc<GraphqlService>,
     pub drain: Arc<Drain>,
 }
-
-/// The request's id, put into the request's extensions by `server`.
-#[derive(Clone)]
-pub struct RequestId(pub Arc<str>);
 
 /// A body must arrive within this time.
 const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
@@ -107,7 +104,7 @@ pub async fn graphql(request: HttpRequest, body: web::Payload, transport: web::D
     let mut response = match answer {
         Ok(Answer::Whole(response)) => graphql_response(&response, media_type),
         Ok(Answer::Stream(response)) => response,
-        Err(refusal) => refuse(refusal, media_type, &info.request_id),
+        Err(refusal) => refuse(refusal, media_type, &info.ids),
     };
     allow_origin(request.headers(), response.headers_mut(), settings);
     response
@@ -263,7 +260,7 @@ fn status_of_request_error(error: &async_graphql::ServerError, media_type: Media
     }
 }
 
-fn refuse(refusal: Refusal, media_type: MediaType, request_id: &str) -> HttpResponse {
+fn refuse(refusal: Refusal, media_type: MediaType, ids: &RequestIds) -> HttpResponse {
     let mut builder = HttpResponse::build(refusal.status);
     if let Some(header) = refusal.header {
         builder.insert_header(header);
@@ -275,12 +272,12 @@ fn refuse(refusal: Refusal, media_type: MediaType, request_id: &str) -> HttpResp
         // The rest of the body is not read.
         builder.force_close();
     }
-    json_body(&mut builder, media_type, &refusal.error.into_response(request_id))
+    json_body(&mut builder, media_type, &refusal.error.into_response(ids))
 }
 
 /// An error of the listener itself, in the API's form.
-pub(super) fn error_response(status: StatusCode, error: RequestError, request_id: &str) -> HttpResponse {
-    refuse(Refusal::new(status, error), MediaType::Json, request_id)
+pub(super) fn error_response(status: StatusCode, error: RequestError, ids: &RequestIds) -> HttpResponse {
+    refuse(Refusal::new(status, error), MediaType::Json, ids)
 }
 
 fn json_body(builder: &mut HttpResponseBuilder, media_type: MediaType, response: &Response) -> HttpResponse {
@@ -332,15 +329,20 @@ pub(super) fn credential(headers: &HeaderMap) -> Credential {
     }
 }
 
+/// As `server` has put them into the request's extensions.
+pub(super) fn ids_of(request: &HttpRequest) -> RequestIds {
+    request.extensions().get().cloned().unwrap_or_else(|| RequestIds::of(request.headers()))
+}
+
 /// Where the request came from.
 pub(super) fn request_info(request: &HttpRequest, settings: &HttpSettings) -> RequestInfo {
-    let request_id = request.extensions().get::<RequestId>().map_or_else(|| "-".into(), |id| Arc::clone(&id.0));
+    let ids = ids_of(request);
     let headers = request.headers();
     let forwarded: Vec<&str> =
         headers.get_all("x-forwarded-for").map(|line| line.to_str().unwrap_or("unknown")).collect();
     let user_agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
     RequestInfo {
-        request_id,
+        ids,
         client_address: client_address(request.peer_addr(), forwarded.into_iter(), &settings.trusts_proxy),
         user_agent: user_agent.map(|agent| agent.chars().take(MAX_USER_AGENT_CHARS).collect()),
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_graphql::dataloader::{DataLoader, Loader};
 use async_graphql::{Context, Error};
+use tracing::Instrument;
 
 use super::context::{Shop, answered};
 use super::errors::query_error;
@@ -56,7 +57,8 @@ impl Loaders {
         let shop = ctx.data::<Shop>()?;
         Ok(ctx.data::<Self>()?.0.get_or_init(|| {
             // One message carries a list of ids; 1,000 of them are still one.
-            DataLoader::new(ActorLoader(shop.clone()), tokio::spawn).delay(GATHERING)
+            let load = |load| tokio::spawn(Instrument::in_current_span(load));
+            DataLoader::new(ActorLoader(shop.clone()), load).delay(GATHERING)
         }))
     }
 

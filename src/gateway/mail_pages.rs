@@ -5,7 +5,7 @@
 //! put into a page. `POST /mail/unsubscribe` is at once the one click of RFC 8058: whatever body comes with it, 200 when
 //! these mails have ended, now or before, and 400 for a token that is none.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use actix_web::http::header;
@@ -21,7 +21,6 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
-use super::http::RequestId;
 use crate::actors::Address;
 use crate::actors::errors::DomainError;
 use crate::actors::users::UserActor;
@@ -257,7 +256,7 @@ pub async fn mail_page(
     };
     match result {
         Ok(()) => Page::done(action).answer(StatusCode::OK),
-        Err(error) => refused(action, error, &request),
+        Err(error) => refused(action, error),
     }
 }
 
@@ -291,19 +290,17 @@ async fn new_password(request: &HttpRequest, mut body: web::Payload) -> Result<P
     }
 }
 
-fn refused(action: Action, error: DomainError, request: &HttpRequest) -> HttpResponse {
+fn refused(action: Action, error: DomainError) -> HttpResponse {
     match error {
         DomainError::TokenInvalid => Page::failed(action, VOID_LINK).answer(StatusCode::BAD_REQUEST),
         DomainError::WeakPassword(reason) => {
             Page::asking_again(action, format!("Choose another password: {reason}.")).answer(StatusCode::BAD_REQUEST)
         }
         fault => {
-            let id = request.extensions().get::<RequestId>().map(|id| Arc::clone(&id.0));
-            let request_id = id.as_deref().unwrap_or("-");
             if matches!(fault, DomainError::Internal(_)) {
-                tracing::error!(request_id, error = %fault, "could not act on a mail's link");
+                tracing::error!(error = %fault, "could not act on a mail's link");
             } else {
-                tracing::warn!(request_id, error = %fault, "could not act on a mail's link");
+                tracing::warn!(error = %fault, "could not act on a mail's link");
             }
             let mut response = Page::asking_again(action, "This does not work just now. Try again in a moment.")
                 .answer(StatusCode::SERVICE_UNAVAILABLE);

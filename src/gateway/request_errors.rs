@@ -6,6 +6,7 @@ use async_graphql::{ErrorExtensionValues, Pos, Response, ServerError};
 use serde::Serialize;
 use serde::ser::SerializeMap;
 
+use super::request_ids::RequestIds;
 use super::top_level_errors::Code;
 
 /// Why a request is not executed.
@@ -41,10 +42,10 @@ impl RequestError {
     }
 
     /// The error in the form in which every error of the API is answered.
-    pub fn into_response(self, request_id: &str) -> Response {
+    pub fn into_response(self, ids: &RequestIds) -> Response {
         let mut extensions = ErrorExtensionValues::default();
         extensions.set("code", self.code.as_str());
-        extensions.set("requestId", request_id);
+        name(&mut extensions, ids);
         let mut error = ServerError::new(self.message, None);
         error.locations = self.locations;
         error.extensions = Some(extensions);
@@ -60,15 +61,21 @@ pub fn is_request_error(response: &Response) -> bool {
 }
 
 /// Gives every error a code and the request's id: what the transports fall back to without the schema's own finisher.
-pub fn complete_errors(response: &mut Response, request_id: &str) {
+pub fn complete_errors(response: &mut Response, ids: &RequestIds) {
     for error in &mut response.errors {
         let code = if error.path.is_empty() { "GRAPHQL_VALIDATION_FAILED" } else { "INTERNAL_SERVER_ERROR" };
         let extensions = error.extensions.get_or_insert_default();
         if extensions.get("code").is_none() {
             extensions.set("code", code);
         }
-        extensions.set("requestId", request_id);
+        name(extensions, ids);
     }
+}
+
+/// Says whose error it is.
+pub(super) fn name(extensions: &mut ErrorExtensionValues, ids: &RequestIds) {
+    extensions.set("requestId", &*ids.request);
+    extensions.set("traceId", ids.trace.to_string());
 }
 
 /// A response as the specification wants it: a request error has no `data` at all.

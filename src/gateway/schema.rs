@@ -158,7 +158,9 @@ mod tests {
     use crate::domain::users::{Preferences, Role, User as DomainUser};
     use crate::gateway::access::rule_of;
     use crate::gateway::errors::{finish_response, refine_value_errors};
+    use crate::gateway::request_ids::RequestIds;
     use crate::gateway::users::User;
+    use actix_web::http::header::HeaderMap;
     use futures_util::StreamExt;
     use serde_json::json;
     use uuid::Uuid;
@@ -186,7 +188,7 @@ mod tests {
     }
 
     fn info() -> RequestInfo {
-        RequestInfo { request_id: "r-1".into(), client_address: [127, 0, 0, 1].into(), user_agent: None }
+        RequestInfo { ids: RequestIds::of(&HeaderMap::new()), client_address: [127, 0, 0, 1].into(), user_agent: None }
     }
 
     fn viewer(role: Option<Role>) -> Viewer {

@@ -10,21 +10,22 @@ use std::time::Duration;
 
 use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, Error, HttpMessage, HttpResponse, HttpServer, guard, web};
+use actix_web::{App, Error, HttpMessage, HttpRequest, HttpResponse, HttpServer, guard, web};
 use actix_web_prom::{PrometheusMetrics, PrometheusMetricsBuilder};
 use prometheus::Registry;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use uuid::Uuid;
+use tracing::Instrument;
 
 use super::drain::Drain;
 use super::graphiql;
-use super::http::{RequestId, Transport, error_response, graphql, preflight};
+use super::http::{Transport, error_response, graphql, ids_of, preflight};
 use super::mail_pages::{MailActions, mail_page};
 use super::request_errors::RequestError;
+use super::request_ids::{RequestIds, X_REQUEST_ID};
 use super::service::GraphqlService;
 use super::top_level_errors::Code;
 
@@ -34,7 +35,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_CONNECTIONS_PER_WORKER: usize = 25_000;
 const BACKLOG: u32 = 4_096;
-const MAX_REQUEST_ID_BYTES: usize = 64;
 
 /// The methods of RFC 9110 and PATCH. Every other name is refused and not counted.
 const KNOWN_METHODS: [Method; 9] = [
@@ -48,8 +48,6 @@ const KNOWN_METHODS: [Method; 9] = [
     Method::TRACE,
     Method::PATCH,
 ];
-
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Of an answer that is no page: nothing in it may run or be shown in a frame.
 const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
@@ -187,30 +185,16 @@ async fn only_known_methods<B: MessageBody + 'static>(
     if KNOWN_METHODS.contains(request.method()) {
         return Ok(next.call(request).await?.map_into_left_body());
     }
-    let id = client_request_id(request.headers()).unwrap_or_else(new_request_id);
+    let ids = RequestIds::of(request.headers());
     let error = RequestError::new(Code::BadUserInput, "this server does not know the method");
-    let mut response = request.into_response(error_response(StatusCode::NOT_IMPLEMENTED, error, &id));
-    put_headers_of_every_answer(response.headers_mut(), &id);
+    let mut response = request.into_response(error_response(StatusCode::NOT_IMPLEMENTED, error, &ids));
+    put_headers_of_every_answer(response.headers_mut(), &ids);
     Ok(response.map_into_right_body())
 }
 
-async fn not_found(id: Option<web::ReqData<RequestId>>) -> HttpResponse {
+async fn not_found(request: HttpRequest) -> HttpResponse {
     let error = RequestError::new(Code::BadUserInput, "there is nothing here: the API is at /graphql");
-    let id = id.map(|id| Arc::clone(&id.into_inner().0));
-    error_response(StatusCode::NOT_FOUND, error, id.as_deref().unwrap_or("-"))
-}
-
-/// An id that no other request has.
-pub(super) fn new_request_id() -> Arc<str> {
-    let mut buffer = Uuid::encode_buffer();
-    (&*Uuid::now_v7().simple().encode_lower(&mut buffer)).into()
-}
-
-/// The client's own id for its request, if it is one that is safe in a log line.
-fn client_request_id(headers: &HeaderMap) -> Option<Arc<str>> {
-    let id = headers.get(&X_REQUEST_ID)?.to_str().ok()?;
-    let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    ((1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.bytes().all(is_safe)).then(|| id.into())
+    error_response(StatusCode::NOT_FOUND, error, &ids_of(&request))
 }
 
 /// Around every request: its id, whether it is taken at all, and the headers that every answer has.
@@ -218,25 +202,25 @@ async fn identify(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let id = client_request_id(request.headers()).unwrap_or_else(new_request_id);
-    request.extensions_mut().insert(RequestId(Arc::clone(&id)));
+    let ids = RequestIds::of(request.headers());
+    request.extensions_mut().insert(ids.clone());
     let drain = request.app_data::<web::Data<Transport>>().map(|transport| Arc::clone(&transport.drain));
     let active = drain.as_ref().and_then(Drain::enter);
     let mut response = if active.is_some() {
-        next.call(request).await?.map_into_boxed_body()
+        next.call(request).instrument(ids.span()).await?.map_into_boxed_body()
     } else {
-        let refusal = error_response(StatusCode::SERVICE_UNAVAILABLE, RequestError::shutting_down(), &id);
+        let refusal = error_response(StatusCode::SERVICE_UNAVAILABLE, RequestError::shutting_down(), &ids);
         request.into_response(refusal)
     };
     if drain.is_some_and(|drain| drain.is_draining()) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.response_mut().head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
     }
-    put_headers_of_every_answer(response.headers_mut(), &id);
+    put_headers_of_every_answer(response.headers_mut(), &ids);
     Ok(response)
 }
 
-fn put_headers_of_every_answer(headers: &mut HeaderMap, id: &str) {
-    if let Ok(id) = HeaderValue::from_str(id) {
+fn put_headers_of_every_answer(headers: &mut HeaderMap, ids: &RequestIds) {
+    if let Ok(id) = HeaderValue::from_str(&ids.request) {
         headers.insert(X_REQUEST_ID, id);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

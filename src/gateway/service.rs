@@ -1,6 +1,7 @@
 //! What both transports do with a request: limits, parsing, who asks, execution, and finishing the answer.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_graphql::parser::types::OperationType;
 use async_graphql::{Data, Executor, Request, Response, Value, Variables};
@@ -12,11 +13,13 @@ use super::auth::{Auth, Credential};
 use super::context::{EventIds, RequestInfo, Viewer};
 use super::documents::{Document, DocumentCache, OperationFacts};
 use super::failed_fields::FieldTypes;
+use super::meters::Meters;
 use super::order_placement::LONGEST_WAIT;
 use super::request_errors::{RequestError, complete_errors, is_request_error};
 use super::settings::HttpSettings;
 use super::top_level_errors::refine_value_errors;
 use super::variable_values::InputTypes;
+use crate::telemetry::Metrics;
 
 /// So many waits for a verdict an operation may have on top of the request's own time.
 const MAX_VERDICT_WAITS: u32 = 3;
@@ -77,6 +80,7 @@ pub struct GraphqlService {
     documents: DocumentCache,
     types: Arc<FieldTypes>,
     inputs: InputTypes,
+    pub meters: Meters,
     pub auth: Auth,
     pub settings: HttpSettings,
 }
@@ -86,10 +90,11 @@ impl GraphqlService {
         Self {
             executor: Box::new(executor),
             prepare: Arc::new(|request, _| request),
-            finish: Arc::new(|response, info| complete_errors(response, &info.request_id)),
+            finish: Arc::new(|response, info| complete_errors(response, &info.ids)),
             documents: DocumentCache::new(settings.document_limits),
             types: Arc::default(),
             inputs: InputTypes::default(),
+            meters: Meters::default(),
             auth,
             settings,
         }
@@ -114,8 +119,19 @@ impl GraphqlService {
         self
     }
 
+    /// Sets where operations are counted, each by a root field of the schema's text.
+    pub fn metered_by(mut self, metrics: &Metrics) -> Self {
+        self.meters = Meters::new(&metrics.gateway, self.types.root_fields());
+        self.documents.metered_by(metrics.caches.of("documents"));
+        self
+    }
+
     /// Checks the limits, parses, and finds the operation that is meant.
     pub fn parse(&self, parameters: Parameters) -> Result<ParsedRequest, RequestError> {
+        self.try_parse(parameters).inspect_err(|error| self.meters.note_error(error.code))
+    }
+
+    fn try_parse(&self, parameters: Parameters) -> Result<ParsedRequest, RequestError> {
         let (document, was_cached) = self.documents.get(&parameters.query)?;
         let facts = document.operation(parameters.operation_name.as_deref(), &parameters.variables)?;
         self.inputs.check(document.parsed(), parameters.operation_name.as_deref(), &parameters.variables)?;
@@ -127,7 +143,15 @@ impl GraphqlService {
         if parsed.facts.ignores_token {
             return Ok(Viewer::Anonymous);
         }
-        Ok(self.auth.viewer(credential).await?.0)
+        match self.auth.viewer(credential).await {
+            Ok((viewer, _)) => Ok(viewer),
+            Err(error) => {
+                let error = RequestError::from(error);
+                self.meters.note_error(error.code);
+                self.meters.of(&parsed.facts.root_fields).note_refusal(error.code);
+                Err(error)
+            }
+        }
     }
 
     /// Runs a query or mutation to its end, or to the deadline.
@@ -137,8 +161,10 @@ impl GraphqlService {
         let operation_name = parsed.parameters.operation_name.clone();
         let waits = LONGEST_WAIT * parsed.facts.verdict_waits.min(MAX_VERDICT_WAITS);
         let limit = self.settings.request_timeout + waits;
+        let meter = Arc::clone(self.meters.of(&parsed.facts.root_fields));
         let (request, text) = self.request(parsed, viewer, info);
-        match timeout(limit, self.executor.execute(request)).await {
+        let began = Instant::now();
+        let response = match timeout(limit, self.executor.execute(request)).await {
             Ok(mut response) => {
                 self.types.put_nulls(&mut response, document.parsed(), operation_name.as_deref());
                 if !was_cached && !is_request_error(&response) {
@@ -149,10 +175,14 @@ impl GraphqlService {
                 response
             }
             Err(_) => {
-                tracing::warn!(request.id = %info.request_id, "no answer in time");
-                RequestError::timeout().into_response(&info.request_id)
+                tracing::warn!("no answer in time");
+                RequestError::timeout().into_response(&info.ids)
             }
-        }
+        };
+        meter.seconds.observe(began.elapsed().as_secs_f64());
+        meter.note(&response);
+        self.meters.note_errors(&response);
+        response
     }
 
     /// Starts a subscription. Its responses still have to be given to [`Self::finish`].
@@ -170,6 +200,7 @@ impl GraphqlService {
 
     pub fn finish(&self, response: &mut Response, info: &RequestInfo) {
         (self.finish)(response, info);
+        self.meters.note_errors(response);
     }
 
     /// The request with its text, which execution does not need: it has the parsed document.

@@ -4,9 +4,10 @@
 //! limits, values of the wrong type) has none: `finish_response` recognises it and completes it, so that no answer
 //! leaves without both, and none with an internal message.
 
-use async_graphql::{Error, ErrorExtensionValues, PathSegment, Response, ServerError, Value};
+use async_graphql::{Error, ErrorExtensionValues, PathSegment, Response, ServerError};
 
 use super::context::RequestInfo;
+use super::request_errors::name;
 
 /// `extensions.code` of a top-level error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,29 @@ pub enum Code {
 }
 
 impl Code {
+    pub const ALL: [Self; 11] = [
+        Self::GraphqlParseFailed,
+        Self::GraphqlValidationFailed,
+        Self::BadUserInput,
+        Self::QueryTooComplex,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::RateLimited,
+        Self::Busy,
+        Self::Unavailable,
+        Self::Timeout,
+        Self::InternalServerError,
+    ];
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == name)
+    }
+
+    /// Whether the caller could do nothing about it.
+    pub fn is_servers_fault(self) -> bool {
+        matches!(self, Self::Busy | Self::Unavailable | Self::Timeout | Self::InternalServerError)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::GraphqlParseFailed => "GRAPHQL_PARSE_FAILED",
@@ -183,12 +207,12 @@ pub fn finish_error(error: &mut ServerError, info: &RequestInfo) {
         let code = code_for_request_error(error);
         if code == Code::InternalServerError {
             let field = error.path.iter().map(segment_text).collect::<Vec<_>>().join(".");
-            tracing::error!(request_id = %info.request_id, field, cause = error.message, "a resolver failed");
+            tracing::error!(field, cause = error.message, "a resolver failed");
             error.message = INTERNAL_MESSAGE.into();
         }
         set_code(error, code);
     }
-    error.extensions.get_or_insert_default().set("requestId", Value::String(info.request_id.to_string()));
+    name(error.extensions.get_or_insert_default(), &info.ids);
 }
 
 fn segment_text(segment: &PathSegment) -> String {
@@ -201,6 +225,11 @@ fn segment_text(segment: &PathSegment) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::request_ids::RequestIds;
+    use crate::telemetry::trace_context::trace_of;
+    use async_graphql::Value;
+
+    const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     fn code(message: &str) -> &'static str {
         code_for_request_error(&ServerError::new(message, None)).as_str()
@@ -238,7 +267,8 @@ mod tests {
 
     #[test]
     fn every_error_leaves_with_a_code_and_the_request_id_and_no_internals() {
-        let info = RequestInfo { request_id: "r-1".into(), client_address: [127, 0, 0, 1].into(), user_agent: None };
+        let ids = RequestIds { request: "r-1".into(), trace: trace_of(TRACEPARENT).unwrap() };
+        let info = RequestInfo { ids, client_address: [127, 0, 0, 1].into(), user_agent: None };
         let mut missing = ServerError::new("Data `souk::gateway::context::Shop` does not exist.", None);
         missing.path = vec![PathSegment::Field("me".into())];
         let denied = Code::Forbidden.error("no").into_server_error(Default::default());
@@ -250,6 +280,7 @@ mod tests {
             .map(|error| {
                 let extensions = error.extensions.as_ref().unwrap();
                 assert_eq!(extensions.get("requestId"), Some(&Value::String("r-1".into())));
+                assert_eq!(extensions.get("traceId"), Some(&Value::String(TRACEPARENT[3..35].into())));
                 extensions.get("code").cloned().unwrap().into_json().unwrap()
             })
             .collect();

@@ -19,6 +19,7 @@ use actix_web::http::header::{self, HeaderMap};
 use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
+use tracing::Instrument;
 
 use super::http::{Transport, credential, error_response, request_info};
 use super::request_errors::RequestError;
@@ -39,16 +40,16 @@ pub(super) fn upgrade(request: HttpRequest, body: Payload, transport: &Transport
     let info = request_info(&request, settings);
     if !is_own_or_listed_page(request.headers(), settings) {
         let error = RequestError::new(Code::Forbidden, "pages of this origin may not use the API");
-        return error_response(StatusCode::FORBIDDEN, error, &info.request_id);
+        return error_response(StatusCode::FORBIDDEN, error, &info.ids);
     }
     let Some(active) = transport.drain.enter() else {
-        return error_response(StatusCode::SERVICE_UNAVAILABLE, RequestError::shutting_down(), &info.request_id);
+        return error_response(StatusCode::SERVICE_UNAVAILABLE, RequestError::shutting_down(), &info.ids);
     };
     let (response, session, messages) = match actix_ws::handle_with_protocols(&request, body, &[SUBPROTOCOL]) {
         Ok(parts) => parts,
         Err(_) => {
             let error = RequestError::bad_input("the WebSocket handshake is not in order");
-            return error_response(StatusCode::BAD_REQUEST, error, &info.request_id);
+            return error_response(StatusCode::BAD_REQUEST, error, &info.ids);
         }
     };
     let agreed = response.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
@@ -59,14 +60,15 @@ pub(super) fn upgrade(request: HttpRequest, body: Payload, transport: &Transport
     let shown = credential(request.headers());
     let socket = Socket::new(Arc::clone(&transport.service), session, messages, shown, info);
     let draining = transport.drain.watch();
-    actix_web::rt::spawn(async move {
+    let serving = async move {
         if agreed {
             socket.run(draining).await;
         } else {
             socket.close(Close::SUBPROTOCOL_NOT_ACCEPTABLE).await;
         }
         drop(active);
-    });
+    };
+    actix_web::rt::spawn(serving.in_current_span());
     response
 }
 

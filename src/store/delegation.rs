@@ -56,6 +56,10 @@ macro_rules! outbox_over_database {
                 self.database.pending(before, limit).await
             }
 
+            async fn backlog(&self) -> Result<crate::store::outbox::Backlog, crate::store::StoreError> {
+                self.database.backlog().await
+            }
+
             async fn clear(
                 &self,
                 published: Vec<crate::store::outbox::PendingEventId>,

@@ -96,11 +96,18 @@ pub struct InboxPage {
     pub unread: u64,
 }
 
-/// How many are queued.
+/// How many are queued in each lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueDepths {
-    pub critical: u64,
-    pub standard: u64,
+    pub critical: LaneDepth,
+    pub standard: LaneDepth,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LaneDepth {
+    pub queued: u64,
+    /// When the first of them is or was due; of one that is being delivered, when its lease ends.
+    pub first_due: Option<Timestamp>,
 }
 
 #[async_trait]

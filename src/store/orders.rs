@@ -47,6 +47,22 @@ pub struct OrderChangeEntry {
     pub order: Order,
 }
 
+/// An order that a verdict has moved on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judged {
+    pub placed_at: Timestamp,
+    /// What it is now.
+    pub status: OrderStatus,
+}
+
+/// The orders that wait for stock's verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PendingOrders {
+    pub count: u64,
+    /// When the oldest was placed.
+    pub oldest: Option<Timestamp>,
+}
+
 #[async_trait]
 pub trait OrderStore: Send + Sync {
     /// Saves a batch in one commit, each order with its event; the outcomes are in the batch's order.
@@ -68,12 +84,15 @@ pub trait OrderStore: Send + Sync {
     async fn advance_order(&self, advance: OrderAdvance, at: Timestamp) -> Result<AdvanceOrder, StoreError>;
 
     /// Applies stock's verdicts; one for an order that is not PENDING or not there changes nothing.
+    /// Answers those that were moved on.
     async fn apply_verdicts(
         &self,
         verdicts: Vec<(OrderId, Verdict)>,
         consumption: Consumption,
         at: Timestamp,
-    ) -> Result<Consumed<()>, StoreError>;
+    ) -> Result<Consumed<Vec<Judged>>, StoreError>;
+
+    async fn pending_orders(&self) -> Result<PendingOrders, StoreError>;
 
     /// The position after which a stream that starts now begins.
     async fn latest_change(&self, customer: UserId) -> Result<String, StoreError>;

@@ -10,6 +10,21 @@ use crate::domain::time::Timestamp;
 /// Which pending events to forget: aggregate and sequence.
 pub type PendingEventId = (String, i64);
 
+/// How much a domain has still to publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Backlog {
+    pub events: u64,
+    /// When the oldest was made.
+    pub oldest: Option<Timestamp>,
+}
+
+impl Backlog {
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        Self { events: self.events + other.events, oldest: self.oldest.into_iter().chain(other.oldest).min() }
+    }
+}
+
 /// Pending events of one domain's database. Its one user is the relay.
 #[async_trait]
 pub trait Outbox: Send + Sync {
@@ -28,6 +43,9 @@ pub trait Outbox: Send + Sync {
 
     /// Up to `limit` events that were made before `before`, whoever wrote them: all of an aggregate in sequence.
     async fn pending(&self, before: Timestamp, limit: u32) -> Result<Vec<PendingEvent>, StoreError>;
+
+    /// How many are pending and since when, whoever wrote them.
+    async fn backlog(&self) -> Result<Backlog, StoreError>;
 
     /// Forgets exactly these, after the log has them durably.
     async fn clear(&self, published: Vec<PendingEventId>) -> Result<(), StoreError>;

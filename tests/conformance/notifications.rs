@@ -434,7 +434,9 @@ async fn campaigns_are_counted_by_what_became_of_their_mails(store: Notification
     let counted = store.port.campaign_tallies(&[shades, lamps]).await.unwrap();
     assert_eq!(counted, [(shades, CampaignTally::default()), (lamps, tally)]);
     let depths = store.port.queue_depths().await.unwrap();
-    assert_eq!((depths.critical, depths.standard), (1, 2));
+    assert_eq!((depths.critical.queued, depths.standard.queued), (1, 2));
+    // What is being delivered is not due before its lease ends.
+    assert_eq!((depths.critical.first_due, depths.standard.first_due), (Some(at(NOON)), Some(at(NOON + LEASE_MS))));
 }
 
 async fn of_a_long_queue_a_claim_takes_what_it_wants(store: Notifications) {

@@ -9,7 +9,8 @@ use souk::domain::orders::{IllegalTransition, Order, OrderFilter, OrderStatus, V
 use souk::domain::page::PageRequest;
 use souk::store::StoreError;
 use souk::store::consumption::{Consumed, Consumption};
-use souk::store::orders::{AdvanceOrder, InsertOrder, OrderAdvance, OrderStore};
+use souk::store::orders::{AdvanceOrder, InsertOrder, Judged, OrderAdvance, OrderStore, PendingOrders};
+use souk::store::outbox::Backlog;
 
 use crate::harness::{Under, at, event, id, numbered_order, order, order_at, soon, step};
 
@@ -31,6 +32,7 @@ conformance!(orders:
     verdicts_confirm_and_reject,
     a_verdict_for_what_is_not_pending_changes_nothing,
     verdicts_and_offset_are_written_together_or_not_at_all,
+    orders_that_wait_for_a_verdict_are_counted_with_the_oldest,
     lists_are_newest_first_and_stable_while_orders_come,
     every_filter_narrows_the_list,
     a_broken_cursor_is_refused,
@@ -57,7 +59,7 @@ fn to(id: OrderId, to: OrderStatus) -> OrderAdvance {
 async fn confirm(orders: &Orders, ids: &[OrderId]) {
     let verdicts = ids.iter().map(|id| (*id, Verdict::Reserved)).collect();
     let done = orders.port.apply_verdicts(verdicts, Consumption::default(), at(2)).await.unwrap();
-    assert_eq!(done, Consumed::Done(()));
+    assert!(matches!(done, Consumed::Done(judged) if judged.len() == ids.len()));
 }
 
 async fn a_saved_order_is_found_as_it_was(orders: Orders) {
@@ -262,7 +264,7 @@ async fn a_verdict_for_what_is_not_pending_changes_nothing(orders: Orders) {
     orders.port.advance_order(to(id, OrderStatus::Cancelled), at(2)).await.unwrap();
     let before = get(&orders, id).await;
     let done = orders.port.apply_verdicts(vec![(id, Verdict::Reserved)], step("orders", 0, 1), at(3)).await.unwrap();
-    assert_eq!(done, Consumed::Done(()));
+    assert_eq!(done, Consumed::Done(Vec::new()));
     assert_eq!(get(&orders, id).await, before);
     assert_eq!(orders.pending().await.len(), 2);
     assert_eq!(orders.offset("orders").await, Some(1));
@@ -277,9 +279,29 @@ async fn verdicts_and_offset_are_written_together_or_not_at_all(orders: Orders) 
     assert_eq!(get(&orders, id).await.status, OrderStatus::Pending);
     assert_eq!((orders.pending().await.len(), orders.offset("orders").await), (1, Some(5)));
     let done = orders.port.apply_verdicts(verdicts, step("orders", 5, 6), at(2)).await.unwrap();
-    assert_eq!(done, Consumed::Done(()));
+    let placed_at = get(&orders, id).await.created_at;
+    assert_eq!(done, Consumed::Done(vec![Judged { placed_at, status: OrderStatus::Confirmed }]));
     assert_eq!(get(&orders, id).await.status, OrderStatus::Confirmed);
     assert_eq!((orders.pending().await.len(), orders.offset("orders").await), (2, Some(6)));
+}
+
+async fn orders_that_wait_for_a_verdict_are_counted_with_the_oldest(orders: Orders) {
+    assert_eq!(orders.port.pending_orders().await.unwrap(), PendingOrders::default());
+    let mut ids = Vec::new();
+    for key in ["a", "b", "c"] {
+        ids.push(insert(&orders, order(id(), key)).await);
+    }
+    let oldest = get(&orders, ids[0]).await.created_at;
+    let all = PendingOrders { count: 3, oldest: Some(oldest) };
+    assert_eq!(orders.port.pending_orders().await.unwrap(), all);
+    let backlog = orders.outbox.backlog().await.unwrap();
+    assert_eq!(backlog, Backlog { events: 3, oldest: Some(oldest) });
+    confirm(&orders, &ids).await;
+    assert_eq!(orders.port.pending_orders().await.unwrap(), PendingOrders::default());
+    assert_eq!(orders.outbox.backlog().await.unwrap().events, 6);
+    let published = orders.pending().await.into_iter().map(|event| (event.aggregate, event.sequence)).collect();
+    orders.outbox.clear(published).await.unwrap();
+    assert_eq!(orders.outbox.backlog().await.unwrap(), Backlog::default());
 }
 
 async fn lists_are_newest_first_and_stable_while_orders_come(orders: Orders) {

@@ -2,6 +2,7 @@
 
 use souk::domain::page::PageRequest;
 use souk::domain::users::PreferencesEdit;
+use souk::store::outbox::Backlog;
 use souk::store::users::UserStore;
 
 use crate::harness::{END, Under, at, event, soon, step, user};
@@ -14,6 +15,7 @@ conformance!(users:
     clear_forgets_exactly_what_it_names,
     pending_keeps_the_sequence_of_each_aggregate,
     pending_leaves_out_what_is_younger,
+    the_backlog_is_counted_with_its_oldest_event,
     an_event_keeps_its_key_and_headers,
     after_an_overflow_a_sweep_is_asked_for_and_nothing_is_lost,
 );
@@ -83,6 +85,16 @@ async fn pending_leaves_out_what_is_younger(users: Users) {
     users.progress.consume(consumption).await.unwrap();
     let pending = users.outbox.pending(at(20), 10).await.unwrap();
     assert_eq!(pending.iter().map(|event| event.id()).collect::<Vec<_>>(), ["a-1"]);
+}
+
+async fn the_backlog_is_counted_with_its_oldest_event(users: Users) {
+    assert_eq!(users.outbox.backlog().await.unwrap(), Backlog::default());
+    let mut consumption = step("g", 0, 1);
+    consumption.dead_letters = vec![event("a", 1, at(20)), event("b", 1, at(10))];
+    users.progress.consume(consumption).await.unwrap();
+    assert_eq!(users.outbox.backlog().await.unwrap(), Backlog { events: 2, oldest: Some(at(10)) });
+    users.outbox.clear(vec![("b".into(), 1)]).await.unwrap();
+    assert_eq!(users.outbox.backlog().await.unwrap(), Backlog { events: 1, oldest: Some(at(20)) });
 }
 
 async fn an_event_keeps_its_key_and_headers(users: Users) {

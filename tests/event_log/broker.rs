@@ -109,7 +109,7 @@ async fn readers_of_two_processes_share_the_partitions_and_do_every_event_once()
     let second = Running::start(&groups[1]);
     let mut sequence = 1;
     let shared = async {
-        while second.stats.handled.load(Ordering::SeqCst) == 0 {
+        while second.stats.handled.total() == 0 {
             sequence += 1;
             append(sequence).await;
             domain.until(|tables| tables.effects.len() >= 40 * sequence as usize).await;

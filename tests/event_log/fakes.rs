@@ -16,7 +16,7 @@ use souk::kafka::consumer::{
 use souk::kafka::envelope::DecodeError;
 use souk::store::StoreError;
 use souk::store::consumption::{Consumed, Consumption, ConsumptionStore, ParkedEvent, ParkedId, StoredOffset};
-use souk::store::outbox::{Outbox, PendingEventId};
+use souk::store::outbox::{Backlog, Outbox, PendingEventId};
 use tokio::sync::{mpsc, watch};
 
 use crate::memory_log::{Handle, MemoryLog};
@@ -322,6 +322,12 @@ impl Outbox for FakeOutbox {
         tokio::task::yield_now().await;
         let pending = self.pending.lock().unwrap();
         Ok(pending.values().filter(|event| event.at < before).take(limit as usize).cloned().collect())
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        let pending = self.pending.lock().unwrap();
+        let oldest = pending.values().map(|event| event.at).min();
+        Ok(Backlog { events: pending.len() as u64, oldest })
     }
 
     async fn clear(&self, published: Vec<PendingEventId>) -> Result<(), StoreError> {

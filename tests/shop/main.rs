@@ -11,6 +11,7 @@ mod catalogue;
 mod contention;
 mod dead_letters;
 mod event_stream;
+mod metrics;
 mod notifications;
 mod orders;
 mod own_account;

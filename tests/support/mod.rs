@@ -8,6 +8,7 @@ pub mod client;
 pub mod events;
 pub mod mail_links;
 pub mod process;
+pub mod scrape;
 pub mod servers;
 pub mod sink;
 pub mod socket;

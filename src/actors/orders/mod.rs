@@ -28,13 +28,15 @@ use crate::actors::products::messages::GetOffers;
 use crate::domain::ids::{OrderId, ProductId, TypedId};
 use crate::domain::inventory::{WantedLine, merge_lines};
 use crate::domain::money::Currency;
-use crate::domain::orders::{InputDigest, MAX_LINES, MAX_QUANTITY, NewOrder, Order, OrderLine, order_number};
+use crate::domain::orders::{
+    InputDigest, MAX_LINES, MAX_QUANTITY, NewOrder, Order, OrderLine, OrderStatus, order_number,
+};
 use crate::domain::page::Page;
 use crate::domain::products::Product;
 use crate::domain::text::{MAX_KEY, MAX_TEXT, check_text};
 use crate::store::StoreError;
 use crate::store::consumption::Consumed;
-use crate::store::orders::{AdvanceOrder as Advanced, InsertOrder, OrderChangeEntry, OrderStore};
+use crate::store::orders::{AdvanceOrder as Advanced, InsertOrder, Judged, OrderChangeEntry, OrderStore};
 
 /// A number that was taken is drawn anew this often: 40 random bits a day collide rarely, five times never.
 const NUMBER_ATTEMPTS: usize = 5;
@@ -53,7 +55,11 @@ pub struct OrderTools {
     pub writer: Address<OrderWriter>,
     pub currency: Currency,
     pub ask_deadline: Duration,
+    pub observe_verdict: VerdictObserver,
 }
+
+/// Told of each verdict that moved an order on: to what, and how long after it was placed.
+pub type VerdictObserver = Arc<dyn Fn(OrderStatus, Duration) + Send + Sync>;
 
 pub struct OrderActor {
     tools: Arc<OrderTools>,
@@ -282,7 +288,19 @@ impl Handler<ApplyVerdicts> for OrderActor {
 
     fn handle(&mut self, message: ApplyVerdicts, _: &mut Context<Self>) -> Self::Result {
         let ApplyVerdicts { verdicts, consumption } = message;
-        self.beside(|tools| async move { tools.store.apply_verdicts(verdicts, consumption, now()).await })
+        self.beside(|tools| async move {
+            let at = now();
+            let Consumed::Done(judged) = tools.store.apply_verdicts(verdicts, consumption, at).await? else {
+                return Ok(Consumed::Lost);
+            };
+            for Judged { placed_at, status } in judged {
+                (tools.observe_verdict)(
+                    status,
+                    Duration::from_millis(at.millis_since(placed_at).max(0).unsigned_abs()),
+                );
+            }
+            Ok(Consumed::Done(()))
+        })
     }
 }
 

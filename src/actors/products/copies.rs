@@ -146,6 +146,7 @@ impl ProductCopies {
                 None => missing.push(*id),
             }
         }
+        self.reads.meters.products.note(found.len(), missing.len());
         if !missing.is_empty() {
             found.extend(self.fetch(missing).await?);
         }
@@ -162,6 +163,7 @@ impl ProductCopies {
                 None => missing.push(*id),
             }
         }
+        self.reads.meters.offers.note(found.len(), missing.len());
         if !missing.is_empty() {
             found.extend(self.fetch(missing).await?.into_iter().map(Arc::new));
         }
@@ -231,8 +233,10 @@ impl ProductCopies {
         let PageRequest { first, after } = page.clone();
         let key: PageKey = (generation, filter, sort, first, after);
         if let Some(copy) = self.pages.get(&key).filter(Copy::is_fresh) {
+            self.reads.meters.pages.hit();
             return Ok(Page::clone(&copy.value.page));
         }
+        self.reads.meters.pages.miss();
         let read_at = Instant::now();
         let read = self.reads.list_products(&key.1, key.2, &page).await?;
         let bytes = page_bytes(&key, &read) as u64;
@@ -247,8 +251,10 @@ impl ProductCopies {
             && *of == generation
             && copy.is_fresh()
         {
+            self.reads.meters.categories.hit();
             return Ok(copy.value.clone());
         }
+        self.reads.meters.categories.miss();
         let read_at = Instant::now();
         let categories = self.reads.categories().await?;
         *lock(&self.categories) = Some((generation, Copy { value: categories.clone(), read_at }));

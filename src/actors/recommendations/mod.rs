@@ -34,6 +34,7 @@ use crate::store::StoreError;
 use crate::store::cache::recommendations::EvidenceReads;
 use crate::store::consumption::Consumed;
 use crate::store::recommendations::{RecommendationStore, UserHistory};
+use crate::telemetry::CacheMeter;
 
 /// Products that are looked at beyond those wanted, for those that are sold out.
 const SPARE: usize = 20;
@@ -47,6 +48,8 @@ pub struct RecommendationTools {
     pub ask_deadline: Duration,
     /// Fires when another process has written to the store: a rebuild, perhaps.
     pub foreign_writes: watch::Receiver<u64>,
+    /// Of the rankings that are kept for a moment.
+    pub copies_meter: CacheMeter,
     /// Whether this process announces what has changed; else it only shows and rates.
     pub announces: bool,
 }
@@ -98,8 +101,12 @@ impl Supervised for RecommendationActor {}
 
 impl Shared {
     async fn ranking(&self, user: UserId, fresh: bool) -> Result<Arc<Ranking>, DomainError> {
-        if !fresh && let Some(copy) = self.copies.get(user) {
-            return Ok(copy);
+        if !fresh {
+            if let Some(copy) = self.copies.get(user) {
+                self.tools.copies_meter.hit();
+                return Ok(copy);
+            }
+            self.tools.copies_meter.miss();
         }
         let read = self.copies.begin();
         let reads = &self.tools.reads;

@@ -13,7 +13,7 @@ use super::node::{Decision, Supervisors};
 use super::runner::{Member, Start};
 use super::settings::SupervisionSettings;
 use super::spec::RestartPolicy;
-use super::status::{ActorState, Escalation};
+use super::status::{ActorState, Escalation, Failure};
 use super::thread::ThreadLife;
 
 /// Where the actors of a tree run.
@@ -203,7 +203,7 @@ impl Domain {
         let settings = &self.root.settings;
         let member = &self.members[culprit];
         let cause = format!("frozen: {} blocked its thread", member.vitals().name());
-        member.vitals().record_panic(&cause);
+        member.vitals().record_failure(Failure::Freeze, &cause);
         if thread.abandoned.len() > settings.blocked_threads {
             thread.closed = true;
             let why = format!("{cause}, and {} threads given up before are still blocked", settings.blocked_threads);

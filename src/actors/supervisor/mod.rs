@@ -46,5 +46,5 @@ mod tests;
 pub use faults::{Fault, UnknownActor};
 pub use settings::SupervisionSettings;
 pub use spec::{ActorSpec, MailboxLimits, RestartPolicy, SpecPlan, StartError, Strategy, SupervisedActor};
-pub use status::{ActorState, ActorStatus, Escalation};
+pub use status::{ActorState, ActorStatus, Escalation, FailureCounts, MailboxCounts};
 pub use tree::{SupervisionTree, SupervisionTreeBuilder, TreeError};

@@ -23,7 +23,7 @@ use super::domain::{Domain, Verdict};
 use super::faults::{self, FAILED_STARTS, Fault};
 use super::panics;
 use super::spec::{Factory, RestartPolicy, StartError, SupervisedActor};
-use super::status::{ActorState, Vitals};
+use super::status::{ActorState, Failure, MailboxCounts, Vitals};
 use super::thread::ThreadLife;
 
 /// Messages handed over before timers, other futures and the thread's other tasks get their turn.
@@ -36,7 +36,7 @@ const OWN_CHANNEL_CAPACITY: usize = 16;
 pub(super) trait Member: Send + Sync {
     fn vitals(&self) -> &Vitals;
     fn policy(&self) -> RestartPolicy;
-    fn depth_and_handled(&self) -> (usize, u64);
+    fn mailbox(&self) -> MailboxCounts;
     /// The task that runs the actor on the thread that `thread` stands for.
     fn run(
         self: Arc<Self>,
@@ -68,8 +68,8 @@ impl<A: SupervisedActor> Member for SupervisedMember<A> {
         self.policy
     }
 
-    fn depth_and_handled(&self) -> (usize, u64) {
-        self.inbox.depth_and_handled()
+    fn mailbox(&self) -> MailboxCounts {
+        self.inbox.counts()
     }
 
     fn run(
@@ -176,9 +176,9 @@ async fn live_once<A: SupervisedActor>(
     let built = thread.busy_with(index, || build(member, index, thread, start));
     match built {
         Ok(mut life) => poll_fn(|task| life.poll(task)).await,
-        Err(cause) => {
+        Err((failure, cause)) => {
             if !thread.is_abandoned() {
-                inbox.vitals().record_panic(&cause);
+                inbox.vitals().record_failure(failure, &cause);
             }
             End::Failed(cause)
         }
@@ -212,9 +212,9 @@ fn build<A: SupervisedActor>(
     index: usize,
     thread: &Arc<ThreadLife>,
     start: Start,
-) -> Result<Life<A>, String> {
+) -> Result<Life<A>, (Failure, String)> {
     if member.inbox.take_failing_start() {
-        return Err("failed to start: injected fault".to_owned());
+        return Err((Failure::FailedStart, "failed to start: injected fault".to_owned()));
     }
     let allowance = Rc::new(Cell::new(0));
     let built = panics::catch(|| {
@@ -235,8 +235,8 @@ fn build<A: SupervisedActor>(
     });
     let (future, own_sender) = match built {
         Ok(Ok(parts)) => parts,
-        Ok(Err(StartError(why))) => return Err(format!("failed to start: {why}")),
-        Err(panic) => return Err(panic),
+        Ok(Err(StartError(why))) => return Err((Failure::FailedStart, format!("failed to start: {why}"))),
+        Err(panic) => return Err((Failure::Panic, panic)),
     };
     Ok(Life {
         inbox: Arc::clone(&member.inbox),
@@ -339,7 +339,7 @@ impl<A: SupervisedActor> Life<A> {
         if let Err(cause) = &outcome
             && !self.thread.is_abandoned()
         {
-            self.inbox.vitals().record_panic(cause);
+            self.inbox.vitals().record_failure(Failure::Panic, cause);
         }
         outcome
     }
@@ -361,7 +361,7 @@ impl<A: SupervisedActor> Life<A> {
             if let Err(cause) = dropped
                 && !self.thread.is_abandoned()
             {
-                self.inbox.vitals().record_panic(&cause);
+                self.inbox.vitals().record_failure(Failure::Panic, &cause);
             }
         }
     }

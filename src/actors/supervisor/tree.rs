@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_rt::System;
+use prometheus::Histogram;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -17,7 +18,7 @@ use super::panics;
 use super::runner::Member;
 use super::settings::SupervisionSettings;
 use super::spec::SpecPlan;
-use super::status::{ActorState, ActorStatus, Escalation};
+use super::status::{ActorState, ActorStatus, Escalation, FailureCounts, MailboxCounts};
 
 /// Why a tree could not start.
 #[derive(Debug, Error)]
@@ -152,10 +153,15 @@ impl SupervisionTree {
             state,
             restarts: 0,
             last_panic: None,
-            mailbox_depth: 0,
-            handled: 0,
+            mailbox: MailboxCounts::default(),
+            failures: FailureCounts::default(),
             children: self.shapes.iter().map(Shape::status).collect(),
         }
+    }
+
+    /// How long each actor takes for its messages.
+    pub fn handler_seconds(&self) -> impl Iterator<Item = Histogram> {
+        self.by_name.values().map(|member| member.vitals().handler_seconds().clone())
     }
 
     /// Counts on at each change of a state, restart or panic, not at each message.
@@ -247,14 +253,13 @@ fn enlist_child(
 impl Shape {
     fn status(&self) -> ActorStatus {
         let vitals = self.member.vitals();
-        let (mailbox_depth, handled) = self.member.depth_and_handled();
         ActorStatus {
             name: vitals.name().to_owned(),
             state: vitals.state(),
             restarts: vitals.restarts(),
             last_panic: vitals.last_panic(),
-            mailbox_depth,
-            handled,
+            mailbox: self.member.mailbox(),
+            failures: vitals.failures(),
             children: self.children.iter().map(Shape::status).collect(),
         }
     }

@@ -153,6 +153,7 @@ pub struct PasswordHasher {
     time: Arc<HashTime>,
     /// The longest that a hash may be expected to take with its wait.
     patience: Duration,
+    refused: Arc<AtomicU64>,
     /// Of no password: what an unknown address is checked against, so that it takes the same time.
     decoy: Arc<PasswordHash>,
 }
@@ -170,13 +171,19 @@ impl PasswordHasher {
             admission: Arc::new(Semaphore::new(queue)),
             time,
             patience,
+            refused: Arc::default(),
             decoy: Arc::new(decoy(cost)),
         }
     }
 
     /// Hashes that run or wait, for metrics.
-    pub fn free_places(&self) -> usize {
-        self.admission.available_permits()
+    pub fn taken_places(&self) -> usize {
+        self.queue.saturating_sub(self.admission.available_permits())
+    }
+
+    /// Hashes that were refused so far, for metrics.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Refusal: Busy.
@@ -199,11 +206,17 @@ impl PasswordHasher {
         Ok(matches && hash.is_some())
     }
 
-    /// A place, if what waits for the answer is likely to be there still when it comes.
     fn admit(&self, asker: &Arc<()>) -> Result<Ticket, DomainError> {
+        self.try_admit(asker).inspect_err(|_| {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    /// A place, if what waits for the answer is likely to be there still when it comes.
+    fn try_admit(&self, asker: &Arc<()>) -> Result<Ticket, DomainError> {
         let busy = || DomainError::Busy { retry_after_ms: RETRY_AFTER_MS };
         let place = Arc::clone(&self.admission).try_acquire_owned().map_err(|_| busy())?;
-        let taken = self.queue.saturating_sub(self.admission.available_permits());
+        let taken = self.taken_places();
         let rounds = u32::try_from(taken.div_ceil(self.threads.max(1))).unwrap_or(u32::MAX);
         // A free thread is used however slow it is: else a slow machine would never sign anybody in.
         if rounds > 1 && self.time.of().saturating_mul(rounds) > self.patience {
@@ -279,7 +292,7 @@ mod tests {
         let gone = hasher.admit(&Arc::new(())).unwrap();
         let answer = hasher.workers.send(Hash(prepare(&password("correct horse")), gone)).await.unwrap();
         assert!(matches!(answer, Err(DomainError::Timeout)));
-        assert_eq!(hasher.free_places(), 8);
+        assert_eq!(hasher.taken_places(), 0);
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl EventStream {
     }
 
     async fn end(&self, events: &mpsc::Sender<Bytes>, error: RequestError) {
-        let response = error.into_response(&self.info.request_id);
+        let response = error.into_response(&self.info.ids);
         if self.send(events, next(None, &response)).await.is_ok() {
             drop(self.send(events, COMPLETE).await);
         }

@@ -7,11 +7,14 @@ use async_graphql::Response;
 use async_graphql::parser::types::OperationType;
 use futures_util::future::FutureExt;
 use futures_util::stream::{self, Stream, StreamExt};
+use tracing::Span;
 
 use super::protocol;
 use crate::gateway::context::{RequestInfo, Viewer};
+use crate::gateway::meters::OperationMeter;
 use crate::gateway::request_errors::is_request_error;
 use crate::gateway::service::{GraphqlService, ParsedRequest};
+use crate::telemetry::metrics::Open;
 
 /// What an operation has to send now.
 pub(super) struct Output {
@@ -22,6 +25,14 @@ pub(super) struct Output {
 }
 
 pub(super) type Operation = Pin<Box<dyn Stream<Item = Output>>>;
+
+/// The operation, polled inside a span.
+pub(super) fn inside(span: Span, mut operation: Operation) -> Operation {
+    Box::pin(stream::poll_fn(move |task| {
+        let _inside = span.enter();
+        operation.as_mut().poll_next(task)
+    }))
+}
 
 /// Starts an operation. Queries and mutations end after their one result; both have a deadline, subscriptions none.
 pub(super) fn start(
@@ -57,8 +68,10 @@ fn subscription(
     viewer: Viewer,
     info: RequestInfo,
 ) -> Operation {
+    let meter = Arc::clone(service.meters.of(&parsed.facts.root_fields));
+    let open = Open::new(&service.meters.metrics.subscriptions_open);
     let responses = service.subscribe(parsed, viewer, &info);
-    let state = Running { service, id, info, responses, is_first: true, is_over: false };
+    let state = Running { service, id, info, responses, meter, is_first: true, is_over: false, _open: open };
     Box::pin(stream::unfold(state, |mut running| async move {
         let output = running.output().await?;
         Some((output, running))
@@ -70,11 +83,19 @@ struct Running {
     id: Arc<str>,
     info: RequestInfo,
     responses: stream::BoxStream<'static, Response>,
+    meter: Arc<OperationMeter>,
     is_first: bool,
     is_over: bool,
+    _open: Open,
 }
 
 impl Running {
+    fn finish(&self, response: &mut Response) {
+        self.service.finish(response, &self.info);
+        self.meter.note(response);
+        self.service.meters.metrics.subscription_messages.inc();
+    }
+
     async fn output(&mut self) -> Option<Output> {
         if self.is_over {
             return None;
@@ -86,7 +107,7 @@ impl Running {
         };
         let could_be_refusal = self.is_first && response.data == async_graphql::Value::Null;
         self.is_first = false;
-        self.service.finish(&mut response, &self.info);
+        self.finish(&mut response);
         if is_request_error(&response) {
             self.is_over = true;
             return Some(refused(id, &response));
@@ -100,7 +121,7 @@ impl Running {
                     return Some(refused(id, &response));
                 }
                 Some(Some(mut second)) => {
-                    self.service.finish(&mut second, &self.info);
+                    self.finish(&mut second);
                     let messages = vec![protocol::next(&id, &response), protocol::next(&id, &second)];
                     return Some(Output { id, messages, is_last: false });
                 }

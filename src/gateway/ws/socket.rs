@@ -10,18 +10,18 @@ use async_graphql::parser::types::OperationType;
 use futures_util::stream::{AbortHandle, Abortable, SelectAll, StreamExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::debug;
+use tracing::{Instrument, Span, debug};
 
 use super::operations::{self, Operation, Output};
 use super::protocol::{self, ClientMessage, Close};
 use crate::gateway::auth::{AuthError, Credential};
 use crate::gateway::context::{RequestInfo, Viewer};
 use crate::gateway::request_errors::RequestError;
-use crate::gateway::server::new_request_id;
 use crate::gateway::service::{GraphqlService, Parameters};
 use crate::gateway::settings::HttpSettings;
 use crate::gateway::signed_in::{SignedIn, SignedOut, session_changed};
 use crate::gateway::top_level_errors::Code;
+use crate::telemetry::metrics::Open;
 
 /// How long a client has to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -48,6 +48,7 @@ pub(super) struct Socket {
     opened_at: Instant,
     heard_at: Instant,
     pinged_at: Instant,
+    _open: Open,
 }
 
 impl Socket {
@@ -59,7 +60,9 @@ impl Socket {
         info: RequestInfo,
     ) -> Self {
         let now = Instant::now();
+        let open = Open::new(&service.meters.metrics.sockets_open);
         Self {
+            _open: open,
             service,
             session,
             messages,
@@ -173,10 +176,11 @@ impl Socket {
         if self.running.contains_key(&id) {
             return Err(Some(Close::id_in_use(&id)));
         }
-        let info = RequestInfo { request_id: new_request_id(), ..self.info.clone() };
-        match self.start(&id, parameters, &info).await? {
+        let info = RequestInfo { ids: self.info.ids.another(), ..self.info.clone() };
+        let span = info.ids.span();
+        match self.start(&id, parameters, &info, &span).instrument(span.clone()).await? {
             Ok(()) => Ok(()),
-            Err(error) => self.on_output(operations::refused(id, &error.into_response(&info.request_id))).await,
+            Err(error) => self.on_output(operations::refused(id, &error.into_response(&info.ids))).await,
         }
     }
 
@@ -185,6 +189,7 @@ impl Socket {
         id: &Arc<str>,
         parameters: Parameters,
         info: &RequestInfo,
+        span: &Span,
     ) -> Result<Result<(), RequestError>, Option<Close>> {
         if self.leaving {
             return Ok(Err(RequestError::shutting_down()));
@@ -212,6 +217,7 @@ impl Socket {
         let is_brief = parsed.facts.kind != OperationType::Subscription;
         let (abort, registration) = AbortHandle::new_pair();
         let operation = operations::start(Arc::clone(&self.service), Arc::clone(id), parsed, viewer, info.clone());
+        let operation = operations::inside(span.clone(), operation);
         self.operations.push(Abortable::new(operation, registration));
         self.running.insert(Arc::clone(id), RunningOperation { abort, is_brief });
         Ok(Ok(()))
@@ -290,7 +296,7 @@ impl Socket {
     /// Sends the close frame and gives the client a moment to take it: a connection that ends with unread bytes is
     /// reset, and the frame would be lost.
     pub(super) async fn close(mut self, close: Close) {
-        debug!(request.id = %self.info.request_id, code = close.code, "closing a socket");
+        debug!(code = close.code, "closing a socket");
         self.running.clear();
         self.operations.clear();
         let farewell = async {

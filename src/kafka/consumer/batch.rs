@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::super::dead_letters;
 use super::super::{Record, TopicPartition};
-use super::{ConsumedEvent, ConsumerSettings, EventFailure};
+use super::{ConsumedEvent, ConsumerSettings, ConsumerStats, EventFailure};
+use crate::domain::events::Topic;
 use crate::domain::time::Timestamp;
 use crate::store::consumption::{Consumption, ParkedEvent};
 
@@ -15,8 +16,8 @@ const MAX_ERROR_CHARS: usize = 1_000;
 pub(super) struct Batch {
     pub events: Vec<ConsumedEvent>,
     pub consumption: Consumption,
-    /// Why each of the consumption's dead letters is one.
-    buried: Vec<String>,
+    /// Why each of the consumption's dead letters is one, and the topic that it came from.
+    buried: Vec<(String, Topic)>,
     /// The events are parked in the database already: they come from there, not from the log.
     parked: bool,
 }
@@ -67,7 +68,7 @@ impl Batch {
 
     pub(super) fn bury(&mut self, record: &Record, reason: &str, attempts: u32, judgement: &Judgement<'_>) {
         let letter = dead_letters::letter(judgement.group, record, reason, attempts, judgement.now);
-        self.buried.push(letter.reason.clone());
+        self.buried.push((letter.reason.clone(), record.topic));
         self.consumption.dead_letters.push(dead_letters::letter_event(&letter, judgement.settings.source));
     }
 
@@ -125,7 +126,7 @@ impl Batch {
                 "event failed and is tried again later"
             );
         }
-        for (event, reason) in consumption.dead_letters.iter().zip(&self.buried) {
+        for (event, (reason, _)) in consumption.dead_letters.iter().zip(&self.buried) {
             tracing::error!(
                 group = consumption.group,
                 letter = event.aggregate,
@@ -133,6 +134,14 @@ impl Batch {
                 "event is a dead letter"
             );
         }
+    }
+
+    /// Counts what was done, once it is committed.
+    pub(super) fn count_by_topic(&self, stats: &ConsumerStats) {
+        self.events.iter().for_each(|event| stats.handled.add(event.record.topic));
+        self.buried.iter().for_each(|(_, topic)| stats.dead_letters.add(*topic));
+        let failed = self.consumption.park.iter().filter(|event| event.attempts > 0);
+        failed.filter_map(|event| Topic::named(&event.record.topic)).for_each(|topic| stats.failed_attempts.add(topic));
     }
 
     fn keep_parked(&mut self, record: &Record) {

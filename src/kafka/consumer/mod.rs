@@ -184,17 +184,35 @@ impl ConsumerSettings {
     }
 }
 
+/// A count for each topic.
+#[derive(Debug, Default)]
+pub struct TopicCounts([AtomicU64; Topic::ALL.len()]);
+
+impl TopicCounts {
+    fn add(&self, topic: Topic) {
+        self.0[topic as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn of(&self, topic: Topic) -> u64 {
+        self.0[topic as usize].load(Ordering::Relaxed)
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
 /// Counters of a group, for metrics. They only rise while the process lives.
 #[derive(Debug, Default)]
 pub struct ConsumerStats {
     /// Events whose effect was committed.
-    pub handled: AtomicU64,
+    pub handled: TopicCounts,
     pub batches: AtomicU64,
     /// Records that did not concern the group.
     pub skipped: AtomicU64,
     /// Attempts that failed for an event's own reason and will be repeated.
-    pub failed_attempts: AtomicU64,
-    pub dead_letters: AtomicU64,
+    pub failed_attempts: TopicCounts,
+    pub dead_letters: TopicCounts,
     /// Offsets that another owner had moved.
     pub lost: AtomicU64,
     /// Batches whose actor ended with them in hand.

@@ -304,12 +304,9 @@ impl<'a> Session<'a> {
             }
         }
         if committed {
-            let consumption = batch.consumption;
             count(&stats.batches, 1);
-            count(&stats.handled, batch.events.len());
-            count(&stats.dead_letters, consumption.dead_letters.len());
-            count(&stats.failed_attempts, consumption.park.iter().filter(|event| event.attempts > 0).count());
-            self.parking.apply(consumption);
+            batch.count_by_topic(stats);
+            self.parking.apply(batch.consumption);
             self.note_parked();
             self.losses = 0;
             self.skipping_since = None;

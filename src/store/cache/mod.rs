@@ -56,6 +56,9 @@ pub trait SharedCache: Send + Sync {
     async fn fence(&self, fences: Vec<Fence>);
 
     async fn is_there(&self) -> bool;
+
+    /// Questions that it could not be asked, or did not answer, so far.
+    fn failures(&self) -> u64;
 }
 
 fn encode<T: Serialize>(version: i64, value: &T) -> Option<String> {

@@ -17,6 +17,7 @@ use crate::domain::products::{Category, Product, ProductFilter, ProductSort};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::products::ProductStore;
+use crate::telemetry::{CacheMeter, Metrics};
 
 /// Reads of the catalogue. Whatever changes ends its entry; pages show stock as it was at most [`super::SHARED_TTL`] ago.
 #[derive(Clone)]
@@ -26,6 +27,32 @@ pub struct CatalogueReads {
     pub cache: Option<Arc<dyn SharedCache>>,
     /// Pages have no version of their own: the newest read wins.
     pub clock: fn() -> Timestamp,
+    pub meters: CatalogueMeters,
+}
+
+/// What reads of the catalogue found kept: by the process, and behind it in the shared cache.
+#[derive(Clone)]
+pub struct CatalogueMeters {
+    pub products: CacheMeter,
+    pub offers: CacheMeter,
+    pub pages: CacheMeter,
+    pub categories: CacheMeter,
+    shared_products: CacheMeter,
+    shared_pages: CacheMeter,
+}
+
+impl CatalogueMeters {
+    pub fn of(metrics: &Metrics) -> Self {
+        let of = |cache| metrics.caches.of(cache);
+        Self {
+            products: of("products"),
+            offers: of("offers"),
+            pages: of("product-pages"),
+            categories: of("categories"),
+            shared_products: of("redis-products"),
+            shared_pages: of("redis-product-pages"),
+        }
+    }
 }
 
 /// A page of products as it is kept.
@@ -69,6 +96,7 @@ impl CatalogueReads {
         let found = ids.iter().zip(kept).filter_map(|(id, kept)| Some((*id, decode::<Product>(&kept?)?)));
         let found: HashMap<ProductId, Product> = found.collect();
         let missing: Vec<ProductId> = ids.iter().filter(|id| !found.contains_key(id)).copied().collect();
+        self.meters.shared_products.note(found.len(), missing.len());
         let mut products: Vec<Product> = found.into_values().collect();
         if !missing.is_empty() {
             let read = self.store.products(&missing).await?;
@@ -91,8 +119,10 @@ impl CatalogueReads {
         let state: Option<Uuid> = kept.next().flatten().and_then(|kept| decode(&kept));
         let kept: Option<KeptPage> = kept.next().flatten().and_then(|kept| decode(&kept));
         if let Some(kept) = kept.filter(|kept| kept.state == state) {
+            self.meters.shared_pages.hit();
             return Ok(kept.page());
         }
+        self.meters.shared_pages.miss();
         let Page { entries, has_next, has_previous, total } = self.store.list_products(filter, sort, page).await?;
         let read = KeptPage { state, entries, has_next, has_previous, total };
         cache.put(entry(key, version, &read, began).into_iter().collect()).await;

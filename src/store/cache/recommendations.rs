@@ -9,6 +9,7 @@ use crate::domain::recommendations::{Evidence, Limits};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::recommendations::RecommendationStore;
+use crate::telemetry::CacheMeter;
 
 /// Reads of evidence. Counts are shop-wide and move with every order: an entry is as old as [`super::SHARED_TTL`] allows, and
 /// what a process applies of a user ends theirs.
@@ -19,6 +20,8 @@ pub struct EvidenceReads {
     pub limits: Limits,
     /// Versions are times of reads: the newest read wins.
     pub clock: fn() -> Timestamp,
+    /// Of the shared cache.
+    pub meter: CacheMeter,
 }
 
 impl EvidenceReads {
@@ -39,8 +42,10 @@ impl EvidenceReads {
         let (began, version, key) = (Instant::now(), (self.clock)().0, self.key(user));
         let kept = cache.get(vec![key.clone()]).await.pop().flatten();
         if let Some(kept) = kept.and_then(|kept| decode(&kept)) {
+            self.meter.hit();
             return Ok(kept);
         }
+        self.meter.miss();
         let evidence = self.newest(user).await?;
         cache.put(entry(key, version, &evidence, began).into_iter().collect()).await;
         Ok(evidence)

@@ -52,6 +52,7 @@ pub struct RedisCache {
     began: Instant,
     /// Milliseconds after `began` until which nobody asks.
     quiet_until: AtomicU64,
+    failures: AtomicU64,
     /// Ends the thread when it is dropped.
     _open: oneshot::Sender<()>,
 }
@@ -84,6 +85,7 @@ impl RedisCache {
             prefix: format!("{prefix}cache:"),
             began: Instant::now(),
             quiet_until: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
             _open: open,
         })
     }
@@ -96,8 +98,17 @@ impl RedisCache {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Runs a command on the cache's thread. `None`: the server is away, or was a moment ago.
+    /// As [`Self::try_ask`], and counts what failed.
     async fn ask<T: ::redis::FromRedisValue + Send + 'static>(&self, command: ::redis::Cmd) -> Option<T> {
+        let answer = self.try_ask(command).await;
+        if answer.is_none() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    /// Runs a command on the cache's thread. `None`: the server is away, or was a moment ago.
+    async fn try_ask<T: ::redis::FromRedisValue + Send + 'static>(&self, command: ::redis::Cmd) -> Option<T> {
         if self.now() < self.quiet_until.load(Ordering::Relaxed) {
             return None;
         }
@@ -176,5 +187,9 @@ impl SharedCache for RedisCache {
     async fn is_there(&self) -> bool {
         let pong: Option<String> = self.ask(cmd("PING")).await;
         pong.is_some()
+    }
+
+    fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 }

@@ -22,7 +22,7 @@ use crate::domain::events::PendingEvent;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::consumption::{Consumed, Consumption, ParkedEvent, StoredOffset};
-use crate::store::outbox::PendingEventId;
+use crate::store::outbox::{Backlog, PendingEventId};
 
 /// The longest that any call takes, attempts and commit included: live updates rest on it, for what a commit changes is
 /// stamped before it.
@@ -185,6 +185,11 @@ impl MongoDatabase {
     pub(super) async fn pending(&self, before: Timestamp, limit: u32) -> Result<Vec<PendingEvent>, StoreError> {
         let database = self.inner.database.clone();
         self.read(async move { outbox::select(&database, before, limit).await }).await
+    }
+
+    pub(super) async fn backlog(&self) -> Result<Backlog, StoreError> {
+        let database = self.inner.database.clone();
+        self.read(async move { outbox::backlog(&database).await }).await
     }
 
     pub(super) async fn clear(&self, published: Vec<PendingEventId>) -> Result<(), StoreError> {

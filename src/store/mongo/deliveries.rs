@@ -25,7 +25,7 @@ use crate::domain::notifications::{
 };
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::notifications::{Claim, ClaimWanted, Lease, QueueDepths, SettleAttempt, Settled};
+use crate::store::notifications::{Claim, ClaimWanted, LaneDepth, Lease, QueueDepths, SettleAttempt, Settled};
 
 /// Due mails of a lane that one claim looks at: bounds how long it takes.
 const LOOKED_AT: i64 = 256;
@@ -357,17 +357,22 @@ pub(super) async fn depths(database: &MongoDatabase) -> Result<QueueDepths, Stor
         #[serde(rename = "_id")]
         lane: String,
         count: i64,
+        first: DateTime,
     }
     let lanes = NotificationPriority::ALL.map(NotificationPriority::as_str);
     let count = [
         doc! { "$match": { "status": QUEUED, "lane": { "$in": lanes.to_vec() } } },
-        doc! { "$group": { "_id": "$lane", "count": { "$sum": 1_i64 } } },
+        doc! { "$group": { "_id": "$lane", "count": { "$sum": 1_i64 }, "first": { "$min": "$dueAt" } } },
     ];
     let notifications = database.collection::<Depth>(NOTIFICATIONS);
     let counted = async move { Ok(notifications.aggregate(count).with_type().await?.try_collect().await?) };
     let counted: Vec<Depth> = database.read(counted).await?;
     let of = |lane: NotificationPriority| {
-        counted.iter().find(|depth| depth.lane == lane.as_str()).map_or(0, |depth| depth.count.unsigned_abs())
+        let counted = counted.iter().find(|depth| depth.lane == lane.as_str());
+        counted.map_or_else(LaneDepth::default, |depth| LaneDepth {
+            queued: depth.count.unsigned_abs(),
+            first_due: Some(Timestamp(depth.first.timestamp_millis())),
+        })
     };
     Ok(QueueDepths { critical: of(NotificationPriority::Critical), standard: of(NotificationPriority::Standard) })
 }

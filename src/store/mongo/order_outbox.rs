@@ -11,12 +11,13 @@ use tokio::sync::{mpsc, watch};
 use super::failure::{Failure, broken};
 use super::order_documents::{ORDERS, OrderDocument, forget};
 use super::orders::MongoOrderStore;
+use super::outbox;
 use super::values::date;
 use crate::domain::events::PendingEvent;
 use crate::domain::ids::OrderId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::outbox::{Outbox, PendingEventId};
+use crate::store::outbox::{Backlog, Outbox, PendingEventId};
 
 #[async_trait]
 impl Outbox for MongoOrderStore {
@@ -58,6 +59,14 @@ impl Outbox for MongoOrderStore {
             events.extend(self.database.pending(before, rest).await?);
         }
         Ok(events)
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        let orders = self.database.collection(ORDERS);
+        let waiting = doc! { "pending.at": { "$exists": true } };
+        let (each, oldest) = (doc! { "$toLong": { "$size": "$pending" } }, doc! { "$min": "$pending.at" });
+        let of_orders = async move { outbox::count(&orders, waiting, each.into(), oldest.into()).await };
+        Ok(self.database.read(of_orders).await?.and(self.database.backlog().await?))
     }
 
     async fn clear(&self, published: Vec<PendingEventId>) -> Result<(), StoreError> {

@@ -16,6 +16,7 @@ use super::failure::{Failure, broken};
 use super::order_changes::Cursor;
 use super::order_documents::{MIGRATIONS, ORDERS, OrderDocument, Stamps, change};
 use super::order_insertion;
+use super::outbox;
 use super::transaction::Tx;
 use super::updates::Update;
 use super::values::date;
@@ -25,7 +26,10 @@ use crate::domain::orders::{Order, OrderFilter, OrderStatus, Verdict};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
 use crate::store::consumption::{Consumed, Consumption};
-use crate::store::orders::{AdvanceOrder, InsertOrder, OrderAdvance, OrderChangeEntry, OrderStore};
+use crate::store::orders::{
+    AdvanceOrder, InsertOrder, Judged, OrderAdvance, OrderChangeEntry, OrderStore, PendingOrders,
+};
+use crate::store::outbox::Backlog;
 use crate::store::{StoreError, cursor};
 
 /// Orders in their MongoDB database.
@@ -138,11 +142,19 @@ impl OrderStore for MongoOrderStore {
         verdicts: Vec<(OrderId, Verdict)>,
         consumption: Consumption,
         at: Timestamp,
-    ) -> Result<Consumed<()>, StoreError> {
+    ) -> Result<Consumed<Vec<Judged>>, StoreError> {
         let input = (verdicts, at, Arc::clone(&self.stamps));
         self.database
             .consume_with(consumption, input, |tx, (verdicts, at, stamps)| judge(tx, verdicts, *at, stamps))
             .await
+    }
+
+    async fn pending_orders(&self) -> Result<PendingOrders, StoreError> {
+        let orders = self.database.collection(ORDERS);
+        let pending = doc! { "status": OrderStatus::Pending.as_str() };
+        let counted = async move { outbox::count(&orders, pending, Bson::Int64(1), "$placedAt".into()).await };
+        let Backlog { events: count, oldest } = self.database.read(counted).await?;
+        Ok(PendingOrders { count, oldest })
     }
 
     async fn latest_change(&self, customer: UserId) -> Result<String, StoreError> {
@@ -215,10 +227,11 @@ fn judge<'a>(
     verdicts: &'a [(OrderId, Verdict)],
     at: Timestamp,
     stamps: &'a Stamps,
-) -> BoxFuture<'a, Result<(), Failure>> {
+) -> BoxFuture<'a, Result<Vec<Judged>, Failure>> {
     async move {
+        let mut judged = Vec::with_capacity(verdicts.len());
         if verdicts.is_empty() {
-            return Ok(());
+            return Ok(judged);
         }
         let ids: Vec<OrderId> = verdicts.iter().map(|(id, _)| *id).collect();
         let orders = tx.collection::<OrderDocument>(ORDERS);
@@ -233,15 +246,16 @@ fn judge<'a>(
             let Some(event) = order.apply_verdict(verdict, at) else { continue };
             let (unmoved, change) = change(order, &event, *read, stamps)?;
             updates.push(Update::one(unmoved, change));
+            judged.push(Judged { placed_at: order.created_at, status: order.status });
             tx.publish(event);
         }
         if updates.is_empty() {
-            return Ok(());
+            return Ok(judged);
         }
         let expected = updates.len() as u64;
         // One that was moved since the snapshot is a conflict, not a miss.
         match tx.update(ORDERS, updates).await?.matched {
-            matched if matched == expected => Ok(()),
+            matched if matched == expected => Ok(judged),
             _ => Err(broken("an order of a verdict is gone")),
         }
     }

@@ -1,8 +1,8 @@
 //! Pending events in a domain's own database, saved in the transaction of the state that they describe.
 
 use futures_util::TryStreamExt;
-use mongodb::bson::{Bson, doc};
-use mongodb::{ClientSession, Database};
+use mongodb::bson::{Bson, DateTime, Document, doc};
+use mongodb::{ClientSession, Collection, Database};
 use serde::{Deserialize, Serialize};
 
 use super::failure::{Failure, broken};
@@ -10,7 +10,7 @@ use super::migrations::{Change, collection};
 use super::values::{self, date};
 use crate::domain::events::{PendingEvent, Topic};
 use crate::domain::time::Timestamp;
-use crate::store::outbox::PendingEventId;
+use crate::store::outbox::{Backlog, PendingEventId};
 
 const PENDING_EVENTS: &str = "pending_events";
 
@@ -110,6 +110,34 @@ pub(super) async fn select(database: &Database, before: Timestamp, limit: u32) -
         events.push(document.try_into()?);
     }
     Ok(events)
+}
+
+pub(super) async fn backlog(database: &Database) -> Result<Backlog, Failure> {
+    count(&database.collection(PENDING_EVENTS), doc! {}, Bson::Int64(1), "$at".into()).await
+}
+
+/// The sum of an expression over the documents that match, and the least of another, which is a time.
+pub(super) async fn count(
+    collection: &Collection<Document>,
+    matched: Document,
+    each: Bson,
+    time: Bson,
+) -> Result<Backlog, Failure> {
+    #[derive(Deserialize)]
+    struct Counted {
+        count: i64,
+        oldest: Option<DateTime>,
+    }
+    let count = [
+        doc! { "$match": matched },
+        doc! { "$group": { "_id": null, "count": { "$sum": each }, "oldest": { "$min": time } } },
+    ];
+    // Nothing is no group.
+    let counted: Option<Counted> = collection.aggregate(count).with_type().await?.try_next().await?;
+    Ok(counted.map_or_else(Backlog::default, |counted| Backlog {
+        events: counted.count.unsigned_abs(),
+        oldest: counted.oldest.map(|at| Timestamp(at.timestamp_millis())),
+    }))
 }
 
 /// All of them in one command.

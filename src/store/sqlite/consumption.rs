@@ -31,20 +31,20 @@ pub(super) const SCHEMA: &str = "
     ) STRICT, WITHOUT ROWID;";
 
 /// Runs `effect` and writes the progress with it; undoes both when another owner was faster.
-pub(super) fn consume_with(
+pub(super) fn consume_with<T>(
     write: &mut Write<'_>,
     consumption: Consumption,
-    effect: impl FnOnce(&mut Write<'_>) -> Result<(), Failure>,
-) -> Result<Consumed<()>, Failure> {
+    effect: impl FnOnce(&mut Write<'_>) -> Result<T, Failure>,
+) -> Result<Consumed<T>, Failure> {
     if !advance(write.sql(), &consumption)? {
         write.undo();
         return Ok(Consumed::Lost);
     }
-    effect(write)?;
+    let done = effect(write)?;
     for letter in consumption.dead_letters {
         write.emit(letter)?;
     }
-    Ok(Consumed::Done(()))
+    Ok(Consumed::Done(done))
 }
 
 /// Moves the offsets and the parked events. False: an offset is elsewhere, or an event that was to be settled is no

@@ -23,7 +23,7 @@ use crate::domain::events::PendingEvent;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::consumption::{Consumed, Consumption, ParkedEvent, StoredOffset};
-use crate::store::outbox::PendingEventId;
+use crate::store::outbox::{Backlog, PendingEventId};
 
 /// How long a statement waits for a lock of another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -180,6 +180,10 @@ impl Database {
         self.read(move |connection| outbox::select(connection, before, limit)).await
     }
 
+    pub(super) async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.read(outbox::backlog).await
+    }
+
     pub(super) async fn clear(&self, published: Vec<PendingEventId>) -> Result<(), StoreError> {
         self.ride_along(move |write| outbox::delete(write.sql(), &published)).await
     }
@@ -211,11 +215,11 @@ impl Database {
     }
 
     /// Writes an effect together with the progress of the group that caused it, or neither.
-    pub(super) async fn consume_with(
+    pub(super) async fn consume_with<T: Send + 'static>(
         &self,
         consumption: Consumption,
-        effect: impl FnOnce(&mut Write<'_>) -> Result<(), Failure> + Send + 'static,
-    ) -> Result<Consumed<()>, StoreError> {
+        effect: impl FnOnce(&mut Write<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<Consumed<T>, StoreError> {
         self.write(move |write| consumption::consume_with(write, consumption, effect)).await
     }
 }

@@ -17,7 +17,7 @@ use crate::domain::notifications::{
     NotificationPriority, NotificationStatus, SkipReason, is_over_daily_limit, start_of_day,
 };
 use crate::domain::time::Timestamp;
-use crate::store::notifications::{Claim, ClaimWanted, Lease, QueueDepths, SettleAttempt, Settled};
+use crate::store::notifications::{Claim, ClaimWanted, LaneDepth, Lease, QueueDepths, SettleAttempt, Settled};
 
 /// Due mails that one claim looks at: bounds how long it holds the writer.
 const LOOKED_AT: u32 = 256;
@@ -244,10 +244,13 @@ pub(super) fn void_leases(write: &Write<'_>, but: &[NotificationId]) -> Result<u
 }
 
 pub(super) fn depths(connection: &Connection) -> Result<QueueDepths, Failure> {
-    let mut statement =
-        connection.prepare_cached("SELECT COUNT(*) FROM notifications WHERE status = 0 AND priority = ?1")?;
-    let mut count = |priority: NotificationPriority| -> Result<u64, Failure> {
-        Ok(statement.query_row([priority as i64], |row| row.get::<_, i64>(0))?.unsigned_abs())
+    let mut statement = connection
+        .prepare_cached("SELECT COUNT(*), MIN(due_at) FROM notifications WHERE status = 0 AND priority = ?1")?;
+    let mut count = |priority: NotificationPriority| -> Result<LaneDepth, Failure> {
+        Ok(statement.query_row([priority as i64], |row| {
+            let (queued, first_due): (i64, Option<i64>) = (row.get(0)?, row.get(1)?);
+            Ok(LaneDepth { queued: queued.unsigned_abs(), first_due: first_due.map(Timestamp) })
+        })?)
     };
     Ok(QueueDepths {
         critical: count(NotificationPriority::Critical)?,

@@ -14,7 +14,7 @@ use crate::domain::ids::OrderId;
 use crate::domain::orders::Order;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::outbox::{Outbox, PendingEventId};
+use crate::store::outbox::{Backlog, Outbox, PendingEventId};
 
 /// The key is the order of publication; ids grow with time, so new rows land at the end. As in `pending_events`, no
 /// index on the age: the table is nearly empty whenever it is swept.
@@ -63,6 +63,15 @@ impl Outbox for SqliteOrderStore {
                 let rest = limit.saturating_sub(events.len() as u32);
                 events.extend(outbox::select(connection, before, rest)?);
                 Ok(events)
+            })
+            .await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.database
+            .read(|connection| {
+                let of_orders = outbox::count(connection, "SELECT COUNT(*), MIN(created_at) FROM unpublished")?;
+                Ok(of_orders.and(outbox::backlog(connection)?))
             })
             .await
     }

@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 use rusqlite::types::Value;
-use rusqlite::{Connection, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use super::database::{Database, Write};
 use super::failure::{Failure, broken};
@@ -20,7 +20,9 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::consumption::{Consumed, Consumption};
-use crate::store::orders::{AdvanceOrder, InsertOrder, OrderAdvance, OrderChangeEntry, OrderStore};
+use crate::store::orders::{
+    AdvanceOrder, InsertOrder, Judged, OrderAdvance, OrderChangeEntry, OrderStore, PendingOrders,
+};
 
 const MIGRATIONS: &[Migration] = &[
     Migration {
@@ -157,16 +159,34 @@ impl OrderStore for SqliteOrderStore {
         verdicts: Vec<(OrderId, Verdict)>,
         consumption: Consumption,
         at: Timestamp,
-    ) -> Result<Consumed<()>, StoreError> {
+    ) -> Result<Consumed<Vec<Judged>>, StoreError> {
         self.database
             .consume_with(consumption, move |write| {
+                let mut judged = Vec::with_capacity(verdicts.len());
                 for (id, verdict) in &verdicts {
                     let Some((position, mut order)) = by_id(write.sql(), *id)? else { continue };
                     if let Some(event) = order.apply_verdict(verdict, at) {
                         save_change(write, position, &order, event)?;
+                        judged.push(Judged { placed_at: order.created_at, status: order.status });
                     }
                 }
-                Ok(())
+                Ok(judged)
+            })
+            .await
+    }
+
+    async fn pending_orders(&self) -> Result<PendingOrders, StoreError> {
+        self.database
+            .read(|connection| {
+                let pending = OrderStatus::Pending as i64;
+                let count: i64 = connection
+                    .prepare_cached("SELECT COUNT(*) FROM orders WHERE status = ?1")?
+                    .query_row([pending], |row| row.get(0))?;
+                let oldest = connection
+                    .prepare_cached("SELECT created_at FROM orders WHERE status = ?1 ORDER BY position LIMIT 1")?
+                    .query_row([pending], |row| Ok(Timestamp(row.get(0)?)))
+                    .optional()?;
+                Ok(PendingOrders { count: count.unsigned_abs(), oldest })
             })
             .await
     }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, Row};
 use super::failure::{Failure, broken};
 use crate::domain::events::{PendingEvent, Topic};
 use crate::domain::time::Timestamp;
-use crate::store::outbox::PendingEventId;
+use crate::store::outbox::{Backlog, PendingEventId};
 
 /// Part of every domain's first migration. The primary key is the order of publication. A sweep looks at every row for
 /// its age, without an index on it: rows live for a fraction of a second, so the table is nearly empty whenever it is
@@ -60,6 +60,18 @@ pub(super) fn select(connection: &Connection, before: Timestamp, limit: u32) -> 
         events.push(decode(row)?);
     }
     Ok(events)
+}
+
+pub(super) fn backlog(connection: &Connection) -> Result<Backlog, Failure> {
+    count(connection, "SELECT COUNT(*), MIN(created_at) FROM pending_events")
+}
+
+/// What a statement counts, and the oldest time of it.
+pub(super) fn count(connection: &Connection, sql: &str) -> Result<Backlog, Failure> {
+    Ok(connection.prepare_cached(sql)?.query_row((), |row| {
+        let (events, oldest): (i64, Option<i64>) = (row.get(0)?, row.get(1)?);
+        Ok(Backlog { events: events.unsigned_abs(), oldest: oldest.map(Timestamp) })
+    })?)
 }
 
 pub(super) fn delete(connection: &Connection, published: &[PendingEventId]) -> Result<(), Failure> {

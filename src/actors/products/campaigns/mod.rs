@@ -68,7 +68,10 @@ impl Handler<LaunchCampaign> for CampaignActor {
             pitch.check()?;
             let (campaign, event) = Campaign::launch(new_id(), &key, pitch, (tools.clock)());
             match tools.store.launch_campaign(campaign.clone(), event).await? {
-                Launched::Launched => Ok(campaign),
+                Launched::Launched => {
+                    tools.metrics.launched.with_label_values(&["staff"]).inc();
+                    Ok(campaign)
+                }
                 Launched::Existing(existing) if existing.pitch == campaign.pitch => Ok(*existing),
                 Launched::Existing(_) => Err(DomainError::IdempotencyKeyReused),
             }
@@ -121,7 +124,11 @@ impl Handler<TakeNews> for CampaignActor {
                 };
                 campaigns.extend(pitch.map(|pitch| news.campaign(new_id(), pitch, now)));
             }
+            let triggered = campaigns.len() as u64;
             let taken = tools.store.launch_campaigns(campaigns, consumption).await;
+            if let Ok(Consumed::Done(())) = taken {
+                tools.metrics.launched.with_label_values(&["trigger"]).inc_by(triggered);
+            }
             // Also when it was lost: whoever was faster may be a life of this actor that ended before it ran anything.
             work.notify_one();
             taken

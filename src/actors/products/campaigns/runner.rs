@@ -18,7 +18,8 @@ use crate::domain::events::CampaignRecipient;
 use crate::domain::ids::{CampaignId, TypedId, UserId};
 use crate::domain::schedules::Schedule;
 use crate::domain::time::Timestamp;
-use crate::store::campaigns::CampaignStore;
+use crate::store::campaigns::{AdvanceCampaign, CampaignStore};
+use crate::telemetry::metrics::CampaignMetrics;
 
 /// Users looked at in one step. With five names of products for each the chunk stays well below what the log takes.
 pub const USERS_PER_STEP: u32 = 250;
@@ -40,6 +41,7 @@ pub struct CampaignTools {
     pub schedules: Vec<Schedule>,
     pub triggers: TriggerRules,
     pub clock: fn() -> Timestamp,
+    pub metrics: CampaignMetrics,
     /// Whether this process fires schedules and writes campaigns out; else it only launches and shows them.
     pub runs: bool,
 }
@@ -102,6 +104,7 @@ impl CampaignTools {
             let (campaign, event) = schedule.campaign(CampaignId::from_uuid(Uuid::now_v7()), slot, now);
             let id = campaign.id;
             if self.store.fire_schedule(&schedule.name, slot, campaign, event).await? {
+                self.metrics.launched.with_label_values(&["schedule"]).inc();
                 tracing::info!(schedule = %schedule.name, %slot, campaign = %id, "schedule fired");
             }
         }
@@ -116,8 +119,14 @@ impl CampaignTools {
             is_last: users.len() < USERS_PER_STEP as usize,
             recipients: self.recipients(&campaign.pitch.audience, users).await?,
         };
+        let recipients = step.recipients.len() as u64;
         // A step that is lost was written by another process: the next one begins where that left off.
-        self.store.advance_campaign(campaign.id, step, (self.clock)()).await?;
+        if let AdvanceCampaign::Advanced(_) = self.store.advance_campaign(campaign.id, step, (self.clock)()).await?
+            && recipients > 0
+        {
+            self.metrics.chunks.inc();
+            self.metrics.recipients.inc_by(recipients);
+        }
         Ok(())
     }
 

@@ -24,6 +24,7 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::campaigns::{AdvanceCampaign, CampaignStore, LaunchCampaign};
 use crate::store::consumption::{Consumed, Consumption};
+use crate::telemetry::Metrics;
 
 /// Store and neighbours at once.
 #[derive(Default)]
@@ -73,7 +74,8 @@ impl Shop {
 
     fn tools(self: &Arc<Self>, schedules: Vec<Schedule>, clock: fn() -> Timestamp) -> Arc<CampaignTools> {
         let (store, neighbours) = (self.clone(), self.clone());
-        Arc::new(CampaignTools { store, neighbours, schedules, triggers: TriggerRules::default(), clock, runs: true })
+        let (triggers, metrics) = (TriggerRules::default(), Metrics::new().campaigns);
+        Arc::new(CampaignTools { store, neighbours, schedules, triggers, clock, metrics, runs: true })
     }
 
     fn start(self: &Arc<Self>) -> tokio::task::JoinHandle<()> {

@@ -138,7 +138,7 @@ fn the_status_shows_the_whole_tree_with_depths_and_counts() {
         assert_eq!((status.name.as_str(), status.state), ("shop-1", ActorState::Running));
         let names: Vec<&str> = status.children.iter().map(|child| child.name.as_str()).collect();
         assert_eq!(names, ["orders", "users"]);
-        assert_eq!((status.children[0].handled, status.children[0].mailbox_depth), (1, 0));
+        assert_eq!((status.children[0].mailbox.handled, status.children[0].mailbox.depth()), (1, 0));
         assert_eq!(status.children[0].children[0].state, ActorState::Restarting);
         running(&tree, "orders.writer").await;
         assert_eq!((writer.built.load(Ordering::SeqCst), status_of(&tree, "orders.writer").restarts), (1, 3));
@@ -153,9 +153,9 @@ fn the_depth_counts_messages_that_wait_for_an_actor_that_is_down() {
         let spec = scripted("users", &script);
         let (users, tree) = (spec.address(), tree_of(spec));
         let asks = actix_rt::spawn(async move { join_all((0..3).map(|_| users.ask(Count, 10 * SECOND))).await });
-        eventually("three wait", || status_of(&tree, "users").mailbox_depth == 3).await;
+        eventually("three wait", || status_of(&tree, "users").mailbox.depth() == 3).await;
         assert!(asks.await.unwrap().iter().all(Result::is_ok));
-        assert_eq!(status_of(&tree, "users").mailbox_depth, 0);
+        assert_eq!(status_of(&tree, "users").mailbox.depth(), 0);
     });
 }
 

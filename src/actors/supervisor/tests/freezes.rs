@@ -70,7 +70,7 @@ fn an_abandoned_actor_that_wakes_is_harmless_and_its_thread_ends() {
         assert_eq!(users.ask(Count, SECOND).await, Ok(2), "the new value did not notice");
         assert_eq!(entries(&journal), ["started users", "restarting users", "started users"]);
         let status = status_of(&tree, "users");
-        assert_eq!((status.restarts, status.handled), (1, 2), "the late reply counts for nothing");
+        assert_eq!((status.restarts, status.mailbox.handled), (1, 2), "the late reply counts for nothing");
     });
 }
 

@@ -30,7 +30,7 @@ fn a_shutdown_under_load_answers_what_was_accepted() {
             let users = users.clone();
             async move { join_all((0..100).map(|_| users.ask(Work(ms(10)), 10 * SECOND))).await }
         });
-        eventually("load", || status_of(&tree, "users").mailbox_depth > 50).await;
+        eventually("load", || status_of(&tree, "users").mailbox.depth() > 50).await;
         let (drained, refused) = join(tree.shutdown(10 * SECOND), async {
             tokio::time::sleep(ms(20)).await;
             users.ask(Count, SECOND).await
@@ -39,7 +39,7 @@ fn a_shutdown_under_load_answers_what_was_accepted() {
         assert!(drained);
         assert_eq!(refused, Err(AskError::Stopped));
         assert!(load.await.unwrap().iter().all(Result::is_ok));
-        assert_eq!(status_of(&tree, "users").handled, 100);
+        assert_eq!(status_of(&tree, "users").mailbox.handled, 100);
     });
 }
 

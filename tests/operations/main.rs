@@ -1,0 +1,13 @@
+//! What operators have: dashboards, alerts with their runbook, logs that can be followed.
+
+#![expect(clippy::unwrap_used, reason = "test code: a failure here fails the test")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod dashboards;
+mod files;
+mod logs;
+mod monitoring;
+mod prometheus;
+mod scene;

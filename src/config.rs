@@ -105,6 +105,7 @@ section! {
         max_aliases: usize = 100,
         max_root_fields: usize = 50,
         max_body_bytes: usize = 1_048_576,
+        persisted_query_bytes: usize = 4_194_304,
         request_timeout_ms: u64 = 10_000,
         max_subscriptions_per_socket: usize = 100,
         connection_init_timeout_ms: u64 = 3_000,

@@ -287,6 +287,7 @@ fn http_settings(config: &Config) -> HttpSettings {
             max_root_fields: gateway.max_root_fields,
             ..DocumentLimits::default()
         },
+        persisted_query_bytes: gateway.persisted_query_bytes,
         max_subscriptions_per_socket: gateway.max_subscriptions_per_socket,
         max_socket_message_bytes: gateway.max_body_bytes,
         connection_init_timeout: Duration::from_millis(gateway.connection_init_timeout_ms),

@@ -40,6 +40,7 @@ impl Config {
         check.range("gateway.max_aliases", gateway.max_aliases, 0..=10_000);
         check.range("gateway.max_root_fields", gateway.max_root_fields, 1..=10_000);
         check.range("gateway.max_body_bytes", gateway.max_body_bytes, 1_024..=104_857_600);
+        check.range("gateway.persisted_query_bytes", gateway.persisted_query_bytes, 0..=1_073_741_824);
         check.range("gateway.request_timeout_ms", gateway.request_timeout_ms, 100..=600_000);
         check.range("gateway.max_subscriptions_per_socket", gateway.max_subscriptions_per_socket, 1..=10_000);
         check.range("gateway.connection_init_timeout_ms", gateway.connection_init_timeout_ms, 100..=60_000);

@@ -234,8 +234,16 @@ pub fn annotate(sdl: &str) -> String {
     let mut annotated = String::with_capacity(sdl.len() * 3 / 2);
     let mut type_name = None;
     let mut field = None;
+    let mut in_description = false;
     for line in sdl.lines() {
         annotated.push_str(line);
+        let quotes = line.matches("\"\"\"").count();
+        let is_description = in_description || quotes > 0;
+        in_description ^= quotes % 2 == 1;
+        if is_description {
+            annotated.push('\n');
+            continue;
+        }
         if let Some(head) = line.strip_prefix("type ").or_else(|| line.strip_prefix("interface ")) {
             type_name = head.split([' ', '{']).next();
         } else if line == "}" {
@@ -335,5 +343,13 @@ mod tests {
         let annotated = annotate(sdl);
         assert!(annotated.contains("  me: User @access(rule: PUBLIC)\n"));
         assert!(annotated.contains("    id: ID!\n  ): Order @access(rule: OWNER)\n"));
+    }
+
+    #[test]
+    fn a_description_of_several_lines_gets_none() {
+        let description = "  \"\"\"\n  The first line: of two,\n  and the second.\n  \"\"\"\n";
+        let annotated = annotate(&format!("type OrderUpdate {{\n{description}  order: Order!\n}}\n"));
+        assert!(annotated.contains(description), "{annotated}");
+        assert!(annotated.contains("  order: Order! @access(rule: OWNER)\n"));
     }
 }

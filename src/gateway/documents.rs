@@ -33,6 +33,9 @@ const TOKEN_FREE_FIELDS: [&str; 8] = [
     "__typename",
 ];
 
+/// Queries made only of these are answered alike to everybody who shows no token.
+const SHARED_FIELDS: [&str; 6] = ["product", "products", "categories", "__typename", "__schema", "__type"];
+
 /// The mutation whose answer may wait for stock's verdict.
 const WAITING_FIELD: &str = "orderPlace";
 
@@ -43,6 +46,8 @@ pub struct OperationFacts {
     pub root_fields: RootFields,
     /// Its token, good or bad, does not count.
     pub ignores_token: bool,
+    /// A query about nothing that is anybody's: an anonymous answer may be kept and shown to others.
+    pub is_shared: bool,
     /// How many of its root fields may wait for stock's verdict, one after the other.
     pub verdict_waits: u32,
 }
@@ -85,7 +90,8 @@ impl Document {
                 });
             }
             let is_mutation = kind == OperationType::Mutation;
-            let ignores_token = is_mutation && only_token_free(selections, &parsed.fragments, 0);
+            let ignores_token = is_mutation && has_only(&TOKEN_FREE_FIELDS, selections, &parsed.fragments, 0);
+            let is_shared = kind == OperationType::Query && has_only(&SHARED_FIELDS, selections, &parsed.fragments, 0);
             let verdict_waits = if is_mutation { waiting_fields(selections, &parsed.fragments) } else { 0 };
             let root_fields = RootFields::of(selections, &parsed.fragments);
             let required = operation
@@ -96,7 +102,7 @@ impl Document {
                 .filter(|definition| !definition.var_type.node.nullable && definition.default_value.is_none());
             operations.push(Operation {
                 name: name.cloned(),
-                facts: OperationFacts { kind, root_fields, ignores_token, verdict_waits },
+                facts: OperationFacts { kind, root_fields, ignores_token, is_shared, verdict_waits },
                 required_variables: required.map(|definition| definition.name.node.clone()).collect(),
             });
         }
@@ -193,22 +199,23 @@ impl<'a> Sizes<'a> {
 }
 
 /// Called after the sizes are known: there is no cycle and no more than the allowed root fields.
-fn only_token_free(
+fn has_only(
+    names: &[&str],
     selections: &SelectionSet,
     fragments: &HashMap<Name, Positioned<FragmentDefinition>>,
     level: usize,
 ) -> bool {
     level < 8
         && selections.items.iter().all(|selection| match &selection.node {
-            Selection::Field(field) => TOKEN_FREE_FIELDS.contains(&field.node.name.node.as_str()),
-            Selection::InlineFragment(inline) => only_token_free(&inline.node.selection_set.node, fragments, level + 1),
+            Selection::Field(field) => names.contains(&field.node.name.node.as_str()),
+            Selection::InlineFragment(inline) => has_only(names, &inline.node.selection_set.node, fragments, level + 1),
             Selection::FragmentSpread(spread) => fragments
                 .get(&spread.node.fragment_name.node)
-                .is_some_and(|fragment| only_token_free(&fragment.node.selection_set.node, fragments, level + 1)),
+                .is_some_and(|fragment| has_only(names, &fragment.node.selection_set.node, fragments, level + 1)),
         })
 }
 
-/// How many root fields wait for a verdict. Called after the sizes are known, as [`only_token_free`] is.
+/// How many root fields wait for a verdict. Called after the sizes are known, as [`has_only`] is.
 fn waiting_fields(selections: &SelectionSet, fragments: &HashMap<Name, Positioned<FragmentDefinition>>) -> u32 {
     let of = |selection: &Positioned<Selection>| match &selection.node {
         Selection::Field(field) => u32::from(field.node.name.node == WAITING_FIELD),
@@ -297,6 +304,25 @@ mod tests {
                 expected,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn queries_that_are_answered_alike_to_everybody_are_known() {
+        let cases = [
+            ("{ product { a } products { me } categories { b } __typename }", true),
+            ("query Q { ...F ... on Query { __schema { a } } } fragment F on Query { __type { a } }", true),
+            ("{ me { a } }", false),
+            ("{ products { a } order { a } }", false),
+            ("{ products: me { a } }", false),
+            ("{ node { a } }", false),
+            ("{ products { a } ...F } fragment F on Query { me { a } }", false),
+            ("mutation { products { a } }", false),
+            ("subscription { products { a } }", false),
+        ];
+        for (text, expected) in cases {
+            let facts = parse(text).unwrap().operation(None, &Variables::default()).unwrap();
+            assert_eq!(facts.is_shared, expected, "{text}");
         }
     }
 

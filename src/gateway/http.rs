@@ -26,6 +26,7 @@ use super::auth::Credential;
 use super::client_address::client_address;
 use super::context::{EventIds, RequestInfo, Viewer};
 use super::drain::Drain;
+use super::entity_tags::tagged;
 use super::request_errors::{RequestError, ResponseBody, is_request_error};
 use super::request_ids::RequestIds;
 use super::service::{GraphqlService, Parameters, ParsedRequest};
@@ -46,6 +47,9 @@ pub struct Transport {
 /// A body must arrive within this time.
 const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 const MAX_USER_AGENT_CHARS: usize = 200;
+
+/// The headers on which an answer of the API depends.
+const VARY: &str = "Accept, Origin, Authorization";
 
 /// An answer before execution: its status, and the error it carries.
 #[derive(Debug)]
@@ -102,7 +106,10 @@ pub async fn graphql(request: HttpRequest, body: web::Payload, transport: web::D
     let media_type = negotiated.unwrap_or(MediaType::Json);
     let answer = answer(&request, body, &transport, &info, negotiated, event_stream).await;
     let mut response = match answer {
-        Ok(Answer::Whole(response)) => graphql_response(&response, media_type),
+        Ok(Answer::Shared(response)) if response.errors.is_empty() => {
+            tagged(&request, media_type.content_type(), VARY, body_of(&response))
+        }
+        Ok(Answer::Whole(response) | Answer::Shared(response)) => graphql_response(&response, media_type),
         Ok(Answer::Stream(response)) => response,
         Err(refusal) => refuse(refusal, media_type, &info.ids),
     };
@@ -113,6 +120,8 @@ pub async fn graphql(request: HttpRequest, body: web::Payload, transport: web::D
 /// What a request that was not refused is answered with.
 enum Answer {
     Whole(Response),
+    /// Of a query by GET that nobody showed a token for, about nothing that is anybody's.
+    Shared(Response),
     Stream(HttpResponse),
 }
 
@@ -167,7 +176,9 @@ async fn answer(
         return Ok(Answer::Stream(stream.response(parsed)));
     }
     let viewer = service.viewer(&parsed, &credential).await.map_err(refused)?;
-    Ok(Answer::Whole(service.execute(parsed, viewer, info).await))
+    let is_shared = by_get && parsed.facts.is_shared && !request.headers().contains_key(header::AUTHORIZATION);
+    let response = service.execute(parsed, viewer, info).await;
+    Ok(if is_shared { Answer::Shared(response) } else { Answer::Whole(response) })
 }
 
 async fn open_event_stream(
@@ -281,12 +292,15 @@ pub(super) fn error_response(status: StatusCode, error: RequestError, ids: &Requ
 }
 
 fn json_body(builder: &mut HttpResponseBuilder, media_type: MediaType, response: &Response) -> HttpResponse {
-    let body = serde_json::to_vec(&ResponseBody(response)).expect("a GraphQL response has only text keys");
     builder
         .insert_header((header::CONTENT_TYPE, HeaderValue::from_static(media_type.content_type())))
-        .insert_header((header::VARY, HeaderValue::from_static("Accept, Origin, Authorization")))
+        .insert_header((header::VARY, HeaderValue::from_static(VARY)))
         .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
-        .body(body)
+        .body(body_of(response))
+}
+
+fn body_of(response: &Response) -> Vec<u8> {
+    serde_json::to_vec(&ResponseBody(response)).expect("a GraphQL response has only text keys")
 }
 
 /// `OPTIONS /graphql`: the question a browser asks before a page of another origin may call.
@@ -296,7 +310,7 @@ pub async fn preflight(request: HttpRequest, transport: web::Data<Transport>) ->
         (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST")),
         (
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("authorization, content-type, accept, last-event-id, x-request-id"),
+            HeaderValue::from_static("authorization, content-type, accept, if-none-match, last-event-id, x-request-id"),
         ),
         (header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600")),
     ];
@@ -315,7 +329,8 @@ fn allow_origin(request: &HeaderMap, response: &mut HeaderMap, settings: &HttpSe
     let Some(origin) = request.get(header::ORIGIN) else { return };
     if origin.to_str().is_ok_and(|origin| (settings.allows_origin)(origin)) {
         response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        response.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-request-id, retry-after"));
+        response
+            .insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("etag, x-request-id, retry-after"));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The only way in: HTTP and WebSocket in front of one GraphQL schema.
 //!
 //! A request comes through [`server`] (ids, headers, metrics) to [`http`] or [`ws`]; both hand its text to
-//! [`service::GraphqlService`], which refuses what is too large ([`document_limits`]), parses once ([`documents`]),
+//! [`service::GraphqlService`], which finds what is named by its hash ([`persisted_queries`]), refuses what is too large ([`document_limits`]), parses once ([`documents`]),
 //! learns who asks ([`auth`]) and runs it. A resolver translates: input to a message, the message's answer to output.
 //! [`access`] says who may use which field, [`errors`] what a refusal looks like, [`schema`] puts the areas together
 //! (one file an area). [`admin`] is the operators' own listener.
@@ -19,6 +19,7 @@ pub mod dead_letters;
 pub mod document_limits;
 pub mod documents;
 pub mod drain;
+mod entity_tags;
 pub mod errors;
 pub mod failed_fields;
 pub mod following;
@@ -34,6 +35,7 @@ pub mod order_placement;
 pub mod order_updates;
 pub mod orders;
 pub mod passwords;
+pub mod persisted_queries;
 pub mod products;
 pub mod rate_limits;
 pub mod recommendations;
@@ -41,6 +43,7 @@ pub mod request_errors;
 pub mod request_ids;
 pub mod scalars;
 pub mod schema;
+mod schema_file;
 pub mod server;
 pub mod service;
 pub mod session_check;

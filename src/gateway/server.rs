@@ -26,6 +26,7 @@ use super::http::{Transport, error_response, graphql, ids_of, preflight};
 use super::mail_pages::{MailActions, mail_page};
 use super::request_errors::RequestError;
 use super::request_ids::{RequestIds, X_REQUEST_ID};
+use super::schema_file::schema_file;
 use super::service::GraphqlService;
 use super::top_level_errors::Code;
 
@@ -83,12 +84,12 @@ impl PublicServer {
         let drain = Drain::new();
         let transport = web::Data::new(Transport { service: Arc::clone(&service), drain: Arc::clone(&drain) });
         let http_metrics = http_metrics(metrics)?;
-        let graphiql = service.settings.graphiql;
+        let (graphiql, introspection) = (service.settings.graphiql, service.settings.introspection);
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(transport.clone())
                 .app_data(web::Data::from(Arc::clone(&mail_actions)))
-                .configure(|config| routes(config, graphiql))
+                .configure(|config| routes(config, graphiql, introspection))
                 .wrap(from_fn(identify))
                 .wrap(http_metrics.clone())
                 .wrap(from_fn(only_known_methods))
@@ -148,13 +149,16 @@ fn http_metrics(registry: &Registry) -> Result<PrometheusMetrics, ServerError> {
         .map_err(|error| ServerError::Metrics(error.to_string()))
 }
 
-fn routes(config: &mut web::ServiceConfig, serves_graphiql: bool) {
+fn routes(config: &mut web::ServiceConfig, serves_graphiql: bool, serves_schema: bool) {
     config.service(
         web::resource("/graphql")
             .route(web::route().guard(guard::Options()).to(preflight))
             .default_service(web::to(graphql)),
     );
     config.service(web::resource("/mail/{action}").to(mail_page));
+    if serves_schema {
+        config.service(page("/schema.graphql").route(web::get().to(schema_file)));
+    }
     if serves_graphiql {
         config
             .service(page("/graphiql").route(web::get().to(graphiql::page)))

@@ -1,12 +1,13 @@
 //! What both transports do with a request: limits, parsing, who asks, execution, and finishing the answer.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
 use async_graphql::parser::types::OperationType;
 use async_graphql::{Data, Executor, Request, Response, Value, Variables};
 use futures_util::future::BoxFuture;
-use futures_util::stream::{BoxStream, StreamExt};
+use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::time::timeout;
 
 use super::auth::{Auth, Credential};
@@ -15,6 +16,7 @@ use super::documents::{Document, DocumentCache, OperationFacts};
 use super::failed_fields::FieldTypes;
 use super::meters::Meters;
 use super::order_placement::LONGEST_WAIT;
+use super::persisted_queries::{PERSISTED_QUERY, PersistedQueries, RequestText};
 use super::request_errors::{RequestError, complete_errors, is_request_error};
 use super::settings::HttpSettings;
 use super::top_level_errors::refine_value_errors;
@@ -50,15 +52,24 @@ impl<E: Executor> AnyExecutor for E {
 /// The parameters of a GraphQL request, their types already checked.
 #[derive(Default)]
 pub struct Parameters {
-    pub query: String,
+    /// May be missing where `extensions` name it.
+    pub query: Option<String>,
     pub operation_name: Option<String>,
     pub variables: Variables,
     pub extensions: std::collections::HashMap<String, Value>,
 }
 
+impl Parameters {
+    /// Whether there is a text, or something that may name one.
+    pub fn has_text(&self) -> bool {
+        self.query.is_some() || self.extensions.get(PERSISTED_QUERY).is_some_and(|extension| *extension != Value::Null)
+    }
+}
+
 /// A request whose text is parsed; the next question is who asks.
 pub struct ParsedRequest {
     pub facts: OperationFacts,
+    text: RequestText,
     parameters: Parameters,
     document: Arc<Document>,
     was_cached: bool,
@@ -78,6 +89,8 @@ pub struct GraphqlService {
     prepare: PrepareRequest,
     finish: FinishResponse,
     documents: DocumentCache,
+    persisted: Arc<PersistedQueries>,
+    sdl: String,
     types: Arc<FieldTypes>,
     inputs: InputTypes,
     pub meters: Meters,
@@ -92,6 +105,8 @@ impl GraphqlService {
             prepare: Arc::new(|request, _| request),
             finish: Arc::new(|response, info| complete_errors(response, &info.ids)),
             documents: DocumentCache::new(settings.document_limits),
+            persisted: Arc::new(PersistedQueries::new(settings.persisted_query_bytes)),
+            sdl: String::new(),
             types: Arc::default(),
             inputs: InputTypes::default(),
             meters: Meters::default(),
@@ -116,13 +131,22 @@ impl GraphqlService {
     pub fn typed_by(mut self, sdl: &str) -> Self {
         self.types = Arc::new(FieldTypes::of(sdl));
         self.inputs = InputTypes::of(sdl);
+        self.sdl = sdl.trim_end().to_owned() + "\n";
         self
+    }
+
+    /// The schema's text.
+    pub fn sdl(&self) -> &str {
+        &self.sdl
     }
 
     /// Sets where operations are counted, each by a root field of the schema's text.
     pub fn metered_by(mut self, metrics: &Metrics) -> Self {
         self.meters = Meters::new(&metrics.gateway, self.types.root_fields());
         self.documents.metered_by(metrics.caches.of("documents"));
+        if let Some(persisted) = Arc::get_mut(&mut self.persisted) {
+            persisted.metered_by(metrics.caches.of("persisted-queries"));
+        }
         self
     }
 
@@ -131,11 +155,12 @@ impl GraphqlService {
         self.try_parse(parameters).inspect_err(|error| self.meters.note_error(error.code))
     }
 
-    fn try_parse(&self, parameters: Parameters) -> Result<ParsedRequest, RequestError> {
-        let (document, was_cached) = self.documents.get(&parameters.query)?;
+    fn try_parse(&self, mut parameters: Parameters) -> Result<ParsedRequest, RequestError> {
+        let text = self.persisted.text_of(parameters.query.take(), &parameters.extensions)?;
+        let (document, was_cached) = self.documents.get(&text.text)?;
         let facts = document.operation(parameters.operation_name.as_deref(), &parameters.variables)?;
         self.inputs.check(document.parsed(), parameters.operation_name.as_deref(), &parameters.variables)?;
-        Ok(ParsedRequest { facts, parameters, document, was_cached, event_ids: None })
+        Ok(ParsedRequest { facts, text, parameters, document, was_cached, event_ids: None })
     }
 
     /// Who asks. Some operations take no notice of what was shown.
@@ -162,13 +187,18 @@ impl GraphqlService {
         let waits = LONGEST_WAIT * parsed.facts.verdict_waits.min(MAX_VERDICT_WAITS);
         let limit = self.settings.request_timeout + waits;
         let meter = Arc::clone(self.meters.of(&parsed.facts.root_fields));
-        let (request, text) = self.request(parsed, viewer, info);
+        let (request, RequestText { text, keep_as }) = self.request(parsed, viewer, info);
         let began = Instant::now();
         let response = match timeout(limit, self.executor.execute(request)).await {
             Ok(mut response) => {
                 self.types.put_nulls(&mut response, document.parsed(), operation_name.as_deref());
-                if !was_cached && !is_request_error(&response) {
-                    self.documents.keep(&text, document);
+                if !is_request_error(&response) {
+                    if !was_cached {
+                        self.documents.keep(&text, document);
+                    }
+                    if let Some(hash) = keep_as {
+                        self.persisted.keep(hash, &text);
+                    }
                 }
                 refine_value_errors(&mut response, &text);
                 (self.finish)(&mut response, info);
@@ -189,13 +219,29 @@ impl GraphqlService {
     pub fn subscribe(&self, parsed: ParsedRequest, viewer: Viewer, info: &RequestInfo) -> BoxStream<'static, Response> {
         let (types, document) = (Arc::clone(&self.types), Arc::clone(&parsed.document));
         let operation_name = parsed.parameters.operation_name.clone();
-        let (request, text) = self.request(parsed, viewer, info);
-        let refined = move |mut response: Response| {
-            types.put_nulls(&mut response, document.parsed(), operation_name.as_deref());
-            refine_value_errors(&mut response, &text);
-            response
-        };
-        self.executor.execute_stream(request).map(refined).boxed()
+        let (request, RequestText { text, mut keep_as }) = self.request(parsed, viewer, info);
+        let persisted = Arc::clone(&self.persisted);
+        let mut responses = self.executor.execute_stream(request);
+        stream::poll_fn(move |task| {
+            let polled = responses.poll_next_unpin(task);
+            // Validation never waits: what waits, or answers more than a refusal, has passed it.
+            let is_valid = match &polled {
+                Poll::Ready(Some(response)) => !is_request_error(response),
+                Poll::Ready(None) => false,
+                Poll::Pending => true,
+            };
+            if let Some(hash) = keep_as.take_if(|_| is_valid) {
+                persisted.keep(hash, &text);
+            }
+            polled.map(|polled| {
+                polled.map(|mut response| {
+                    types.put_nulls(&mut response, document.parsed(), operation_name.as_deref());
+                    refine_value_errors(&mut response, &text);
+                    response
+                })
+            })
+        })
+        .boxed()
     }
 
     pub fn finish(&self, response: &mut Response, info: &RequestInfo) {
@@ -204,8 +250,8 @@ impl GraphqlService {
     }
 
     /// The request with its text, which execution does not need: it has the parsed document.
-    fn request(&self, parsed: ParsedRequest, viewer: Viewer, info: &RequestInfo) -> (Request, String) {
-        let Parameters { query, operation_name, variables, extensions } = parsed.parameters;
+    fn request(&self, parsed: ParsedRequest, viewer: Viewer, info: &RequestInfo) -> (Request, RequestText) {
+        let Parameters { query: _, operation_name, variables, extensions } = parsed.parameters;
         let mut request = Request::new(String::new()).variables(variables).data(viewer).data(info.clone());
         request.operation_name = operation_name;
         request.extensions.0 = extensions;
@@ -216,6 +262,6 @@ impl GraphqlService {
         if !self.settings.introspection {
             request = request.disable_introspection();
         }
-        ((self.prepare)(request, viewer), query)
+        ((self.prepare)(request, viewer), parsed.text)
     }
 }

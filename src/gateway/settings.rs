@@ -24,6 +24,8 @@ pub struct HttpSettings {
     pub allows_origin: OriginRule,
     pub trusts_proxy: ProxyRule,
     pub document_limits: DocumentLimits,
+    /// Of all queries together that are kept by their hash; 0 keeps none.
+    pub persisted_query_bytes: usize,
     /// Operations that one socket may have running.
     pub max_subscriptions_per_socket: usize,
     /// Also of a whole message in fragments.
@@ -49,6 +51,7 @@ impl Default for HttpSettings {
             allows_origin: Arc::new(|_| false),
             trusts_proxy: Arc::new(|_| false),
             document_limits: DocumentLimits::default(),
+            persisted_query_bytes: 4_194_304,
             max_subscriptions_per_socket: 100,
             max_socket_message_bytes: 1_048_576,
             connection_init_timeout: Duration::from_secs(3),

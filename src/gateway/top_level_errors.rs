@@ -16,6 +16,8 @@ pub enum Code {
     GraphqlValidationFailed,
     BadUserInput,
     QueryTooComplex,
+    PersistedQueryNotFound,
+    PersistedQueryNotSupported,
     Unauthenticated,
     Forbidden,
     RateLimited,
@@ -26,11 +28,13 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::GraphqlParseFailed,
         Self::GraphqlValidationFailed,
         Self::BadUserInput,
         Self::QueryTooComplex,
+        Self::PersistedQueryNotFound,
+        Self::PersistedQueryNotSupported,
         Self::Unauthenticated,
         Self::Forbidden,
         Self::RateLimited,
@@ -55,6 +59,8 @@ impl Code {
             Self::GraphqlValidationFailed => "GRAPHQL_VALIDATION_FAILED",
             Self::BadUserInput => "BAD_USER_INPUT",
             Self::QueryTooComplex => "QUERY_TOO_COMPLEX",
+            Self::PersistedQueryNotFound => "PERSISTED_QUERY_NOT_FOUND",
+            Self::PersistedQueryNotSupported => "PERSISTED_QUERY_NOT_SUPPORTED",
             Self::Unauthenticated => "UNAUTHENTICATED",
             Self::Forbidden => "FORBIDDEN",
             Self::RateLimited => "RATE_LIMITED",

@@ -11,4 +11,5 @@ mod events;
 mod harness;
 mod http;
 mod mail_pages;
+mod persisted_queries;
 mod socket;

@@ -6,6 +6,7 @@
 mod support;
 
 mod accounts;
+mod caching;
 mod campaigns;
 mod catalogue;
 mod contention;

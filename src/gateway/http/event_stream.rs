@@ -65,7 +65,7 @@ impl EventStream {
         HttpResponse::Ok()
             .insert_header((header::CONTENT_TYPE, CONTENT_TYPE))
             .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
-            .insert_header((header::VARY, HeaderValue::from_static("Accept, Origin, Authorization")))
+            .insert_header((header::VARY, HeaderValue::from_static(super::VARY)))
             // Proxies that gather answers would keep the events back.
             .insert_header(("x-accel-buffering", "no"))
             .streaming(body)

@@ -35,9 +35,11 @@ pub(super) fn from_json(bytes: &[u8]) -> Result<Parameters, Refusal> {
     }
     let raw: RawParameters<'_> = serde_json::from_str(text)
         .map_err(|error| Refusal::bad_request(format!("the body is no JSON object of a request: {error}")))?;
-    let query = raw.query.ok_or_else(missing_query)?;
-    Ok(Parameters {
-        query: text_of(query).ok_or_else(|| Refusal::bad_request("query must be a string"))?,
+    let parameters = Parameters {
+        query: match raw.query {
+            Some(query) => Some(text_of(query).ok_or_else(|| Refusal::bad_request("query must be a string"))?),
+            None => None,
+        },
         operation_name: match raw.operation_name {
             Some(name) => {
                 Some(text_of(name).ok_or_else(|| Refusal::bad_request("operationName must be a string or null"))?)
@@ -46,7 +48,8 @@ pub(super) fn from_json(bytes: &[u8]) -> Result<Parameters, Refusal> {
         },
         variables: raw.variables.map_or_else(|| Ok(Variables::default()), |raw| object("variables", raw.get()))?,
         extensions: extensions(raw.extensions.map(RawValue::get))?,
-    })
+    };
+    with_text(parameters)
 }
 
 /// From the query string of a GET.
@@ -64,16 +67,16 @@ pub(super) fn from_query_string(text: &str) -> Result<Parameters, Refusal> {
     }
     // An empty one says nothing, as the specification has it for operationName.
     let mut given = |name: &str| found.remove(name).filter(|value| !value.is_empty());
-    Ok(Parameters {
-        query: given("query").ok_or_else(missing_query)?,
+    with_text(Parameters {
+        query: given("query"),
         operation_name: given("operationName"),
         variables: given("variables").map_or_else(|| Ok(Variables::default()), |text| nullable("variables", &text))?,
         extensions: extensions(given("extensions").as_deref())?,
     })
 }
 
-fn missing_query() -> Refusal {
-    Refusal::bad_request("query is missing")
+fn with_text(parameters: Parameters) -> Result<Parameters, Refusal> {
+    if parameters.has_text() { Ok(parameters) } else { Err(Refusal::bad_request("query is missing")) }
 }
 
 fn text_of(raw: &RawValue) -> Option<String> {

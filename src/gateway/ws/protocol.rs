@@ -87,7 +87,7 @@ struct RawMessage<'a> {
 
 #[derive(Deserialize)]
 struct RawSubscribe {
-    query: String,
+    query: Option<String>,
     #[serde(rename = "operationName")]
     operation_name: Option<String>,
     variables: Option<Variables>,
@@ -120,6 +120,9 @@ impl ClientMessage {
                     variables: variables.unwrap_or_default(),
                     extensions: extensions.unwrap_or_default(),
                 };
+                if !parameters.has_text() {
+                    return Err(Close::invalid_message("the payload of subscribe has no query"));
+                }
                 Ok(Self::Subscribe { id, parameters })
             }
             "complete" => Ok(Self::Complete { id: id(raw.id)? }),

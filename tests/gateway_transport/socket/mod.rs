@@ -2,6 +2,7 @@
 
 mod lifetime;
 mod operations;
+mod persisted_queries;
 mod protocol;
 mod sessions;
 

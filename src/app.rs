@@ -14,6 +14,7 @@ mod readings;
 mod rebuild;
 mod stores;
 mod tree;
+mod trusted_documents;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ use crate::telemetry::Metrics;
 pub use demo::{DEMO_ACCOUNTS, DEMO_PASSWORD};
 pub use rebuild::{Rebuilt, rebuild};
 pub use stores::{Stores, lock_data_dir, migrate, open_history, open_operations, open_users};
+pub use trusted_documents::read_trusted_documents;
 
 use crate::gateway::admin::Phase;
 use crate::gateway::cursors::Cursors;

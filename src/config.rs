@@ -95,7 +95,7 @@ section! {
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 4000)),
         /// Empty: read [`Config::public_url`], which derives it.
         public_url: String = String::new(),
-        /// Read through [`GatewayConfig::serves_graphiql`], which knows `hardened`.
+        /// Read through [`GatewayConfig::serves_graphiql`], which knows `hardened` and `trusted_documents`.
         graphiql: bool = true,
         /// Read through [`GatewayConfig::answers_introspection`], which knows `hardened`.
         introspection: bool = true,
@@ -106,6 +106,8 @@ section! {
         max_root_fields: usize = 50,
         max_body_bytes: usize = 1_048_576,
         persisted_query_bytes: usize = 4_194_304,
+        /// Empty: every document is executed.
+        trusted_documents: PathBuf = PathBuf::new(),
         request_timeout_ms: u64 = 10_000,
         max_subscriptions_per_socket: usize = 100,
         connection_init_timeout_ms: u64 = 3_000,
@@ -414,7 +416,7 @@ impl Config {
 
 impl GatewayConfig {
     pub fn serves_graphiql(&self) -> bool {
-        self.graphiql && !self.hardened
+        self.graphiql && !self.hardened && self.trusted_documents.as_os_str().is_empty()
     }
 
     pub fn answers_introspection(&self) -> bool {

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::readings::Readings;
 use super::tree::SessionsChanged;
+use super::trusted_documents::trusted_documents;
 use super::{AppError, Core};
 use crate::actors::supervisor::{ActorState, ActorStatus, Fault, SupervisionTree};
 use crate::config::{Config, Domain, Role, Roles};
@@ -220,6 +221,7 @@ pub(super) fn start_public(
         .preparing_with(Arc::new(|request, _| with_loaders(request)))
         .finishing_with(Arc::new(finish_response))
         .typed_by(&sdl())
+        .trusting(trusted_documents(config)?)
         .metered_by(&core.metrics);
     let mail_actions = Arc::new(UserActorMailActions { users: core.users.clone(), deadline: core.ask_deadline });
     let server = PublicServer::start(gateway.listen, Arc::new(service), mail_actions, core.metrics.registry());
@@ -282,15 +284,20 @@ fn http_settings(config: &Config) -> HttpSettings {
         introspection: gateway.answers_introspection(),
         allows_origin: Arc::new(move |origin| origins.allows_origin(origin)),
         trusts_proxy: Arc::new(move |address| proxies.trusts_proxy(address)),
-        document_limits: DocumentLimits {
-            max_aliases: gateway.max_aliases,
-            max_root_fields: gateway.max_root_fields,
-            ..DocumentLimits::default()
-        },
+        document_limits: document_limits(config),
         persisted_query_bytes: gateway.persisted_query_bytes,
         max_subscriptions_per_socket: gateway.max_subscriptions_per_socket,
         max_socket_message_bytes: gateway.max_body_bytes,
         connection_init_timeout: Duration::from_millis(gateway.connection_init_timeout_ms),
         ..HttpSettings::default()
+    }
+}
+
+/// What a document may hold.
+pub(super) fn document_limits(config: &Config) -> DocumentLimits {
+    DocumentLimits {
+        max_aliases: config.gateway.max_aliases,
+        max_root_fields: config.gateway.max_root_fields,
+        ..DocumentLimits::default()
     }
 }

@@ -6,6 +6,7 @@ mod admin;
 mod config;
 mod dead_letters;
 mod demo;
+mod documents;
 mod migrate;
 mod recommendations;
 mod schema;
@@ -63,6 +64,9 @@ enum Command {
     /// The configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Documents that clients send
+    #[command(subcommand)]
+    Documents(documents::DocumentsCommand),
     /// The GraphQL schema
     #[command(subcommand)]
     Schema(schema::SchemaCommand),
@@ -129,6 +133,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Some(Command::Admin(command)) => admin::run(&config, command),
         Some(Command::DeadLetters(command)) => dead_letters::run(&config, command),
         Some(Command::Recommendations(command)) => recommendations::run(&config, command),
+        Some(Command::Documents(command)) => documents::run(&config, command),
         Some(Command::Config(command)) => config::run(&config, command),
         Some(Command::Schema(_)) => unreachable!("answered before the configuration is read"),
     }

@@ -411,6 +411,9 @@ fn origins_and_the_public_url_compare_as_browsers_write_them() {
     assert!(!config.gateway.allows_origin("http://public.example"));
     config.gateway.public_url = "https://shop.example".into();
     assert_eq!(config.public_url(SocketAddr::from(([0, 0, 0, 0], 81))), "https://shop.example");
+    config.gateway.trusted_documents = "documents".into();
+    assert!(!config.gateway.serves_graphiql() && config.gateway.answers_introspection());
+    config.gateway.trusted_documents = std::path::PathBuf::new();
     config.gateway.hardened = true;
     assert!(!config.gateway.serves_graphiql() && !config.gateway.answers_introspection());
 }

@@ -1,7 +1,7 @@
 //! The only way in: HTTP and WebSocket in front of one GraphQL schema.
 //!
 //! A request comes through [`server`] (ids, headers, metrics) to [`http`] or [`ws`]; both hand its text to
-//! [`service::GraphqlService`], which finds what is named by its hash ([`persisted_queries`]), refuses what is too large ([`document_limits`]), parses once ([`documents`]),
+//! [`service::GraphqlService`], which finds what is named by its hash ([`persisted_queries`], [`trusted_documents`]), refuses what is too large ([`document_limits`]), parses once ([`documents`]),
 //! learns who asks ([`auth`]) and runs it. A resolver translates: input to a message, the message's answer to output.
 //! [`access`] says who may use which field, [`errors`] what a refusal looks like, [`schema`] puts the areas together
 //! (one file an area). [`admin`] is the operators' own listener.
@@ -53,6 +53,7 @@ mod signed_in;
 pub mod stock_updates;
 pub mod supervision;
 pub mod top_level_errors;
+pub mod trusted_documents;
 pub mod users;
 pub mod variable_values;
 pub mod ws;

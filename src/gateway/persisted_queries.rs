@@ -18,7 +18,7 @@ use super::top_level_errors::Code;
 use crate::telemetry::CacheMeter;
 
 /// The name of the extension.
-pub const PERSISTED_QUERY: &str = "persistedQuery";
+const PERSISTED_QUERY: &str = "persistedQuery";
 
 /// What a text costs besides its bytes.
 const ENTRY_BYTES: u64 = 128;
@@ -67,14 +67,14 @@ impl PersistedQueries {
         query: Option<String>,
         extensions: &HashMap<String, Value>,
     ) -> Result<RequestText, RequestError> {
-        let Some(extension) = extensions.get(PERSISTED_QUERY).filter(|value| **value != Value::Null) else {
-            let text = query.ok_or_else(|| RequestError::bad_input("query is missing"))?;
+        if !is_named(extensions) {
+            let text = query.ok_or_else(missing_query)?;
             return Ok(RequestText { text, keep_as: None });
-        };
+        }
         let Some(texts) = &self.texts else {
             return Err(RequestError::new(Code::PersistedQueryNotSupported, "PersistedQueryNotSupported"));
         };
-        let hash = hash_in(extension)?;
+        let hash = named_hash(extensions)?.ok_or_else(missing_query)?;
         let Some(text) = query else {
             let kept = texts.get(&hash);
             if let Some(meter) = &self.meter {
@@ -84,7 +84,7 @@ impl PersistedQueries {
             return Ok(RequestText { text: text.as_ref().to_owned(), keep_as: None });
         };
         if hash_of(&text) != hash {
-            return Err(RequestError::bad_input("persistedQuery.sha256Hash is not the SHA-256 of query"));
+            return Err(wrong_hash());
         }
         let keep_as = (!texts.contains_key(&hash)).then_some(hash);
         Ok(RequestText { text, keep_as })
@@ -102,19 +102,34 @@ pub fn hash_of(text: &str) -> TextHash {
     Sha256::digest(text.as_bytes()).into()
 }
 
-/// The hash that the extension names.
-fn hash_in(extension: &Value) -> Result<TextHash, RequestError> {
-    let Value::Object(members) = extension else {
-        return Err(RequestError::bad_input("persistedQuery must be an object"));
+/// Whether the extension is there.
+pub fn is_named(extensions: &HashMap<String, Value>) -> bool {
+    extensions.get(PERSISTED_QUERY).is_some_and(|extension| *extension != Value::Null)
+}
+
+/// The hash that the extension names, where it is there.
+pub(super) fn named_hash(extensions: &HashMap<String, Value>) -> Result<Option<TextHash>, RequestError> {
+    let members = match extensions.get(PERSISTED_QUERY) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Object(members)) => members,
+        Some(_) => return Err(RequestError::bad_input("persistedQuery must be an object")),
     };
     if members.get("version") != Some(&Value::from(1)) {
         return Err(RequestError::bad_input("persistedQuery.version must be 1"));
     }
-    let digits = match members.get("sha256Hash") {
+    let hash = match members.get("sha256Hash") {
         Some(Value::String(digits)) => parse_hash(digits),
         _ => None,
     };
-    digits.ok_or_else(|| RequestError::bad_input("persistedQuery.sha256Hash must be 64 hexadecimal digits"))
+    hash.map(Some).ok_or_else(|| RequestError::bad_input("persistedQuery.sha256Hash must be 64 hexadecimal digits"))
+}
+
+pub(super) fn missing_query() -> RequestError {
+    RequestError::bad_input("query is missing")
+}
+
+pub(super) fn wrong_hash() -> RequestError {
+    RequestError::bad_input("persistedQuery.sha256Hash is not the SHA-256 of query")
 }
 
 /// From 64 hexadecimal digits.

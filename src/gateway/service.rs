@@ -16,10 +16,11 @@ use super::documents::{Document, DocumentCache, OperationFacts};
 use super::failed_fields::FieldTypes;
 use super::meters::Meters;
 use super::order_placement::LONGEST_WAIT;
-use super::persisted_queries::{PERSISTED_QUERY, PersistedQueries, RequestText};
+use super::persisted_queries::{PersistedQueries, RequestText, is_named};
 use super::request_errors::{RequestError, complete_errors, is_request_error};
 use super::settings::HttpSettings;
 use super::top_level_errors::refine_value_errors;
+use super::trusted_documents::TrustedDocuments;
 use super::variable_values::InputTypes;
 use crate::telemetry::Metrics;
 
@@ -62,7 +63,7 @@ pub struct Parameters {
 impl Parameters {
     /// Whether there is a text, or something that may name one.
     pub fn has_text(&self) -> bool {
-        self.query.is_some() || self.extensions.get(PERSISTED_QUERY).is_some_and(|extension| *extension != Value::Null)
+        self.query.is_some() || is_named(&self.extensions)
     }
 }
 
@@ -90,6 +91,8 @@ pub struct GraphqlService {
     finish: FinishResponse,
     documents: DocumentCache,
     persisted: Arc<PersistedQueries>,
+    /// Where they are set, nothing else is executed.
+    trusted: Option<TrustedDocuments>,
     sdl: String,
     types: Arc<FieldTypes>,
     inputs: InputTypes,
@@ -106,6 +109,7 @@ impl GraphqlService {
             finish: Arc::new(|response, info| complete_errors(response, &info.ids)),
             documents: DocumentCache::new(settings.document_limits),
             persisted: Arc::new(PersistedQueries::new(settings.persisted_query_bytes)),
+            trusted: None,
             sdl: String::new(),
             types: Arc::default(),
             inputs: InputTypes::default(),
@@ -124,6 +128,12 @@ impl GraphqlService {
     /// Sets what is done to every response of the schema.
     pub fn finishing_with(mut self, finish: FinishResponse) -> Self {
         self.finish = finish;
+        self
+    }
+
+    /// Sets the only documents that are executed, where there are some.
+    pub fn trusting(mut self, documents: Option<TrustedDocuments>) -> Self {
+        self.trusted = documents;
         self
     }
 
@@ -156,7 +166,11 @@ impl GraphqlService {
     }
 
     fn try_parse(&self, mut parameters: Parameters) -> Result<ParsedRequest, RequestError> {
-        let text = self.persisted.text_of(parameters.query.take(), &parameters.extensions)?;
+        let query = parameters.query.take();
+        let text = match &self.trusted {
+            Some(trusted) => trusted.text_of(query, &parameters.extensions)?,
+            None => self.persisted.text_of(query, &parameters.extensions)?,
+        };
         let (document, was_cached) = self.documents.get(&text.text)?;
         let facts = document.operation(parameters.operation_name.as_deref(), &parameters.variables)?;
         self.inputs.check(document.parsed(), parameters.operation_name.as_deref(), &parameters.variables)?;

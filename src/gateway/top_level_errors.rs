@@ -16,6 +16,7 @@ pub enum Code {
     GraphqlValidationFailed,
     BadUserInput,
     QueryTooComplex,
+    DocumentNotTrusted,
     PersistedQueryNotFound,
     PersistedQueryNotSupported,
     Unauthenticated,
@@ -28,11 +29,12 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::GraphqlParseFailed,
         Self::GraphqlValidationFailed,
         Self::BadUserInput,
         Self::QueryTooComplex,
+        Self::DocumentNotTrusted,
         Self::PersistedQueryNotFound,
         Self::PersistedQueryNotSupported,
         Self::Unauthenticated,
@@ -59,6 +61,7 @@ impl Code {
             Self::GraphqlValidationFailed => "GRAPHQL_VALIDATION_FAILED",
             Self::BadUserInput => "BAD_USER_INPUT",
             Self::QueryTooComplex => "QUERY_TOO_COMPLEX",
+            Self::DocumentNotTrusted => "DOCUMENT_NOT_TRUSTED",
             Self::PersistedQueryNotFound => "PERSISTED_QUERY_NOT_FOUND",
             Self::PersistedQueryNotSupported => "PERSISTED_QUERY_NOT_SUPPORTED",
             Self::Unauthenticated => "UNAUTHENTICATED",

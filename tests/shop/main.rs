@@ -20,3 +20,4 @@ mod passwords;
 mod recommendations;
 mod restarts;
 mod subscriptions;
+mod trusted_documents;

@@ -3,11 +3,17 @@
 //!
 //! The pass does not judge the grammar. Where the text makes no sense it goes on; the parser reports that afterwards.
 
+use async_graphql::Pos;
+
 use super::request_errors::RequestError;
 use super::top_level_errors::Code;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DocumentLimits {
+    /// Of the text: what is neither a token nor a bracket has to be read too.
+    pub max_bytes: usize,
+    /// Of one name or number.
+    pub max_word_bytes: usize,
     pub max_tokens: usize,
     /// Open brackets of any kind. The depth of the fields is limited by the schema, more tightly.
     pub max_nesting: usize,
@@ -23,7 +29,9 @@ pub struct DocumentLimits {
 impl Default for DocumentLimits {
     fn default() -> Self {
         Self {
-            max_tokens: 5_000,
+            max_bytes: 65_536,
+            max_word_bytes: 255,
+            max_tokens: 2_000,
             max_nesting: 40,
             max_aliases: 100,
             max_directives: 50,
@@ -68,6 +76,7 @@ struct Scan<'a> {
 
 /// Counts what the text holds; an error names the first limit that is passed.
 pub fn check(text: &str, limits: &DocumentLimits) -> Result<(), RequestError> {
+    within(text.len(), limits.max_bytes, "bytes")?;
     let mut scan = Scan {
         limits,
         open: Vec::new(),
@@ -87,16 +96,20 @@ pub fn check(text: &str, limits: &DocumentLimits) -> Result<(), RequestError> {
             b'#' => skip_while(bytes, at, |byte| byte != b'\n' && byte != b'\r'),
             b'"' => {
                 scan.other()?;
-                skip_string(bytes, at)
+                skip_string(bytes, at).ok_or_else(|| unfinished_string(text, at))?
             }
             byte if is_name_start(byte) => {
                 let end = skip_while(bytes, at, |byte| is_name_start(byte) || byte.is_ascii_digit());
+                scan.word(end - at)?;
                 scan.name(&bytes[at..end])?;
                 end
             }
             byte if byte == b'-' || byte.is_ascii_digit() => {
                 scan.other()?;
-                skip_while(bytes, at + 1, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'-'))
+                let is_inside = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'-');
+                let end = skip_while(bytes, at + 1, is_inside);
+                scan.word(end - at)?;
+                end
             }
             b'.' => {
                 scan.spread()?;
@@ -119,36 +132,57 @@ fn skip_while(bytes: &[u8], from: usize, wanted: impl Fn(u8) -> bool) -> usize {
     bytes[from..].iter().position(|&byte| !wanted(byte)).map_or(bytes.len(), |length| from + length)
 }
 
-/// Past the string that begins here; an unterminated one reaches to the end of its line, or of the text for a block.
-fn skip_string(bytes: &[u8], from: usize) -> usize {
+/// Past the string that begins here, if it ends: a block with the text, another one on its line.
+fn skip_string(bytes: &[u8], from: usize) -> Option<usize> {
     if bytes[from..].starts_with(b"\"\"\"") {
         let mut at = from + 3;
         while at < bytes.len() {
             if bytes[at..].starts_with(b"\\\"\"\"") {
                 at += 4;
             } else if bytes[at..].starts_with(b"\"\"\"") {
-                return at + 3;
+                return Some(at + 3);
             } else {
                 at += 1;
             }
         }
-        return at;
+        return None;
     }
     let mut at = from + 1;
     while at < bytes.len() {
         match bytes[at] {
             b'\\' => at += 2,
-            b'"' | b'\n' | b'\r' => return at + 1,
+            b'"' => return Some(at + 1),
+            b'\n' | b'\r' => return None,
             _ => at += 1,
         }
     }
-    bytes.len()
+    None
+}
+
+/// Said without the parser, which would read all of the string to find that out.
+fn unfinished_string(text: &str, at: usize) -> RequestError {
+    let before = &text[..at];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
+    RequestError {
+        locations: vec![Pos { line, column }],
+        ..RequestError::new(Code::GraphqlParseFailed, "the string that begins here does not end")
+    }
 }
 
 impl Scan<'_> {
     fn token(&mut self) -> Result<(), RequestError> {
         self.tokens += 1;
         within(self.tokens, self.limits.max_tokens, "tokens")
+    }
+
+    fn word(&self, length: usize) -> Result<(), RequestError> {
+        let limit = self.limits.max_word_bytes;
+        if length <= limit {
+            return Ok(());
+        }
+        let message = format!("the document has a name or number of more than {limit} characters");
+        Err(RequestError::new(Code::QueryTooComplex, message))
     }
 
     fn other(&mut self) -> Result<(), RequestError> {
@@ -232,6 +266,8 @@ mod tests {
     use super::*;
 
     const SMALL: DocumentLimits = DocumentLimits {
+        max_bytes: 300,
+        max_word_bytes: 20,
         max_tokens: 60,
         max_nesting: 4,
         max_aliases: 2,
@@ -290,9 +326,27 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_string_ends_the_pass() {
-        for text in ["{ a(x: \"", "{ a(x: \"\\", "\"\"\"", "\"\"\" \\\"\"\""] {
-            assert_eq!(refusal(text), None, "{text}");
+    fn a_text_and_a_word_may_only_be_so_long() {
+        let code = |text: &str| check(text, &SMALL).unwrap_err();
+        assert_eq!(code(&" ".repeat(301)).message, "the document has more than 300 bytes");
+        let (digits, letters) = ("9".repeat(21), "a".repeat(21));
+        for text in [format!("{{ {letters} }}"), format!("{{ a(x: {digits}) }}"), format!("{{ a(x: -0.{digits}) }}")] {
+            assert!(code(&text).message.contains("name or number of more than 20"), "{text}");
+        }
+        assert_eq!(refusal(&format!("{{ a(x: \"{letters}{digits}\") }} # {letters}")), None);
+    }
+
+    #[test]
+    fn an_unfinished_string_is_told_with_its_place() {
+        for (text, line, column) in [
+            ("{ a(x: \"", 1, 8),
+            ("{ a(x: \"\\", 1, 8),
+            ("{\n  é(x: \"a\n\") }", 2, 8),
+            ("\"\"\"", 1, 1),
+            ("\"\" \"\"\" \\\"\"\"", 1, 4),
+        ] {
+            let error = check(text, &SMALL).unwrap_err();
+            assert_eq!((error.code, error.locations), (Code::GraphqlParseFailed, vec![Pos { line, column }]), "{text}");
         }
     }
 }

@@ -11,6 +11,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::document_limits::{DocumentLimits, check, within};
+use super::introspection_cost;
 use super::meters::RootFields;
 use super::request_errors::RequestError;
 use super::top_level_errors::Code;
@@ -81,6 +82,7 @@ impl Document {
             let size = sizes.of(selections)?;
             within(size.expanded, limits.max_expanded_selections, "fields with its fragments put in place")?;
             within(size.fields, limits.max_root_fields, "root fields")?;
+            introspection_cost::check(selections, &parsed.fragments)?;
             let kind = operation.node.ty;
             if kind == OperationType::Subscription && size.fields != 1 {
                 let message = format!("a subscription selects one root field, this one selects {}", size.fields);

@@ -25,6 +25,8 @@ pub mod failed_fields;
 pub mod following;
 pub mod graphiql;
 pub mod http;
+mod introspection_cost;
+mod json_limits;
 pub mod loaders;
 pub mod mail_pages;
 pub mod meters;

@@ -60,6 +60,19 @@ pub fn is_request_error(response: &Response) -> bool {
         && response.errors.iter().all(|error| error.path.is_empty())
 }
 
+/// So many errors of a request that is not executed are told.
+const MAX_ERRORS: usize = 20;
+
+/// Leaves out what would make the refusal of a bad document larger than the document.
+pub fn limit_errors(response: &mut Response) {
+    let count = response.errors.len();
+    if count > MAX_ERRORS && is_request_error(response) {
+        response.errors.truncate(MAX_ERRORS);
+        let message = format!("{} more errors are not told", count - MAX_ERRORS);
+        response.errors.push(ServerError::new(message, None));
+    }
+}
+
 /// Gives every error a code and the request's id: what the transports fall back to without the schema's own finisher.
 pub fn complete_errors(response: &mut Response, ids: &RequestIds) {
     for error in &mut response.errors {

@@ -17,7 +17,7 @@ use super::failed_fields::FieldTypes;
 use super::meters::Meters;
 use super::order_placement::LONGEST_WAIT;
 use super::persisted_queries::{PersistedQueries, RequestText, is_named};
-use super::request_errors::{RequestError, complete_errors, is_request_error};
+use super::request_errors::{RequestError, complete_errors, is_request_error, limit_errors};
 use super::settings::HttpSettings;
 use super::top_level_errors::refine_value_errors;
 use super::trusted_documents::TrustedDocuments;
@@ -214,6 +214,7 @@ impl GraphqlService {
                         self.persisted.keep(hash, &text);
                     }
                 }
+                limit_errors(&mut response);
                 refine_value_errors(&mut response, &text);
                 (self.finish)(&mut response, info);
                 response
@@ -249,6 +250,7 @@ impl GraphqlService {
             }
             polled.map(|polled| {
                 polled.map(|mut response| {
+                    limit_errors(&mut response);
                     types.put_nulls(&mut response, document.parsed(), operation_name.as_deref());
                     refine_value_errors(&mut response, &text);
                     response

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use actix_web::http::StatusCode;
 use actix_web::web;
 use async_graphql::{Value, Variables};
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::Refusal;
+use crate::gateway::json_limits;
 use crate::gateway::service::Parameters;
 
 /// The members as they came: what each must be is said by a message of its own.
@@ -98,5 +100,6 @@ fn object<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, Refusal> {
     if !text.trim_ascii_start().starts_with('{') {
         return Err(Refusal::bad_request(format!("{name} must be an object or null")));
     }
+    json_limits::check(name, text).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error))?;
     serde_json::from_str(text).map_err(|error| Refusal::bad_request(format!("{name}: {error}")))
 }

@@ -7,6 +7,7 @@ use async_graphql::{Response, ServerError, Variables};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::gateway::json_limits;
 use crate::gateway::request_errors::ResponseBody;
 use crate::gateway::service::Parameters;
 
@@ -99,6 +100,9 @@ impl ClientMessage {
     pub(super) fn parse(text: &str) -> Result<Self, Close> {
         let raw: RawMessage<'_> =
             serde_json::from_str(text).map_err(|_| Close::invalid_message("not a JSON object with a type"))?;
+        if let Some(payload) = raw.payload {
+            json_limits::check("the payload", payload.get()).map_err(|error| Close::invalid_message(&error.message))?;
+        }
         match &*raw.kind {
             "connection_init" => {
                 Ok(Self::ConnectionInit { authorization: optional_object(raw.payload)?.and_then(authorization) })

@@ -14,6 +14,7 @@ pub mod money;
 pub mod notifications;
 pub mod orders;
 pub mod page;
+pub mod passwords;
 pub mod products;
 pub mod recommendations;
 pub mod schedules;

@@ -257,9 +257,6 @@ pub fn judge_refresh(token: &RefreshToken, session: &Session, successor_used: bo
     }
 }
 
-/// The fewest and the most characters (code points, after NFKC) of a password.
-pub const PASSWORD_LENGTH: std::ops::RangeInclusive<usize> = 8..=128;
-
 #[cfg(test)]
 mod tests {
     use super::*;

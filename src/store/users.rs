@@ -142,6 +142,15 @@ pub trait UserStore: Send + Sync {
     /// new session, and announces it. `None`: the proof does not hold.
     async fn replace_password(&self, new: NewPassword) -> Result<Option<User>, StoreError>;
 
+    /// Puts another hash of the same password in the place of `present`, if that is the user's still. Nobody is told: what
+    /// the user can sign in with stays the same.
+    async fn renew_password_hash(
+        &self,
+        id: UserId,
+        present: &PasswordHash,
+        renewed: PasswordHash,
+    ) -> Result<bool, StoreError>;
+
     /// Erases the account (`domain::users::User::erase`) with its sessions and mail requests if `present` is its
     /// password's hash, and announces it. False: it is not, or there is no such user.
     async fn erase_user(&self, id: UserId, present: &PasswordHash, at: Timestamp) -> Result<bool, StoreError>;

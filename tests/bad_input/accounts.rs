@@ -70,6 +70,9 @@ async fn accounts_are_not_made_or_changed_by_bad_input() {
         ("password of 129 wide characters", "🐪".repeat(129)),
         ("NUL in the password", "correct\0horse".into()),
         ("tab in the password", "correct\thorse".into()),
+        ("common password", "iloveyou".into()),
+        ("common password in capitals", "PASSWORD123".into()),
+        ("common password, full-width", "ｐａｓｓｗｏｒｄ１".into()),
     ] {
         rows.push(sign_up(name, "password", json!(password)));
     }

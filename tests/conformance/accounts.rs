@@ -21,6 +21,7 @@ conformance!(users:
     of_simultaneous_resets_with_one_token_one_wins,
     an_expired_or_foreign_token_replaces_nothing,
     a_change_needs_the_hash_that_is_there_now,
+    a_renewed_hash_takes_the_place_of_the_one_it_was_made_for_and_tells_nobody,
     a_sign_in_that_was_judged_before_a_change_begins_no_session,
     sessions_and_requests_are_listed_newest_first,
     a_renamed_user_is_found_by_the_new_name_only,
@@ -203,6 +204,22 @@ async fn a_change_needs_the_hash_that_is_there_now(users: Users) {
     // A reset that was asked for before the change serves no more.
     assert!(users.port.replace_password(reset(7, "fourth", None, at(12))).await.unwrap().is_none());
     assert_eq!(users.port.credentials_of(ada).await.unwrap().unwrap().1, PasswordHash("new".into()));
+}
+
+async fn a_renewed_hash_takes_the_place_of_the_one_it_was_made_for_and_tells_nobody(users: Users) {
+    let ada = insert(&users, "ada@example.com", "Ada").await;
+    let eve = insert(&users, "eve@example.com", "Eve").await;
+    let session = sign_in(&users, ada, token(1), at(100_000)).await;
+    let (before, told) = (users.port.users(&[ada]).await.unwrap(), users.pending().await.len());
+    let hash = |text: &str| PasswordHash(text.into());
+    let present = hash_of("ada@example.com");
+    assert!(!users.port.renew_password_hash(ada, &hash("another"), hash("renewed")).await.unwrap());
+    assert!(users.port.renew_password_hash(ada, &present, hash("renewed")).await.unwrap());
+    assert!(!users.port.renew_password_hash(ada, &present, hash("again")).await.unwrap());
+    assert_eq!(users.port.credentials_of(ada).await.unwrap(), Some((before[0].clone(), hash("renewed"))));
+    assert_eq!(users.port.credentials_of(eve).await.unwrap().unwrap().1, hash_of("eve@example.com"));
+    assert!(!ended(&users, session, at(11)).await);
+    assert_eq!(users.pending().await.len(), told);
 }
 
 async fn a_sign_in_that_was_judged_before_a_change_begins_no_session(users: Users) {

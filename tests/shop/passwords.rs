@@ -2,11 +2,14 @@
 
 use serde_json::{Value, json};
 use souk::domain::mail_requests::MailRequestKind;
+use souk::domain::text::Email;
 
-use crate::support::{Account, MailLinks, PASSWORD, TestApp, spawn_app, spawn_app_with};
+use crate::support::{Account, MailLinks, PASSWORD, TestApp, eventually, spawn_app, spawn_app_in, spawn_app_with};
 
 const NEW_PASSWORD: &str = "another horse battery";
 
+const SIGN_UP: &str =
+    "mutation($input: SignUpInput!) { signUp(input: $input) { userErrors { __typename code message field } } }";
 const REQUEST: &str = "mutation($email: String!) { passwordResetRequest(email: $email) {
     accepted userErrors { __typename code message field } } }";
 const RESET: &str =
@@ -78,6 +81,70 @@ async fn a_weak_password_does_not_use_the_token_up_and_a_newer_request_voids_it(
     assert!(!is_void(&app, &account.token).await);
     assert_eq!(reset(&app, &second, "short").await["userErrors"][0]["code"], "WEAK_PASSWORD");
     assert!(reset(&app, &second, NEW_PASSWORD).await["session"].is_object());
+}
+
+#[actix_rt::test]
+async fn a_common_password_is_no_new_password() {
+    let app = spawn_app().await;
+    let account = app.sign_up().await;
+    let input = json!({ "input": { "email": "new@test.example", "name": "New", "password": "Password123" } });
+    let refused = app.query(None, SIGN_UP, input).await["signUp"]["userErrors"][0].take();
+    let expected = json!({
+        "__typename": "InputError",
+        "code": "WEAK_PASSWORD",
+        "message": "this password is among those that are guessed first",
+        "field": ["input", "password"],
+    });
+    assert_eq!(refused, expected);
+    let weak = json!([{ "code": "WEAK_PASSWORD", "field": ["newPassword"] }]);
+    let token = reset_token(&app, &account).await;
+    assert_eq!(reset(&app, &token, "PASSWORD123").await["userErrors"], weak);
+    let variables = json!({ "current": PASSWORD, "new": "ｐａｓｓｗｏｒｄ１２３" });
+    let changed = app.query(Some(&account.token), CHANGE, variables).await["passwordChange"].take();
+    assert_eq!(changed["userErrors"][0]["code"], "WEAK_PASSWORD", "{changed}");
+    assert!(reset(&app, &token, NEW_PASSWORD).await["session"].is_object());
+}
+
+#[actix_rt::test]
+async fn a_password_is_the_same_however_it_is_typed_and_counts_to_its_end() {
+    let app = spawn_app().await;
+    let long = "x".repeat(127);
+    // Chosen; what signs in besides; what does not.
+    let cases = [
+        ("caf\u{e9} office".to_owned(), "ｃａｆe\u{301} o\u{fb03}ce".to_owned(), "cafe office".to_owned()),
+        (format!("{long}1"), format!("{long}１"), format!("{long}2")),
+        ("🐪".repeat(19), "🐪".repeat(19), "🐪".repeat(18)),
+    ];
+    for (n, (chosen, same, other)) in cases.into_iter().enumerate() {
+        let email = format!("typed-{n}@test.example");
+        let input = json!({ "input": { "email": email, "name": "Ada", "password": chosen } });
+        assert_eq!(app.query(None, SIGN_UP, input).await["signUp"]["userErrors"], json!([]));
+        assert!(sign_in_code(&app, &email, &chosen).await.is_null());
+        assert!(sign_in_code(&app, &email, &same).await.is_null(), "{same}");
+        assert_eq!(sign_in_code(&app, &email, &other).await, "INVALID_CREDENTIALS", "{other}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_sign_in_hashes_the_password_anew_when_the_cost_has_changed() {
+    let app = spawn_app().await;
+    let account = app.sign_up().await;
+    let dir = tokio::task::spawn_blocking(move || app.stop()).await.unwrap();
+    let app = spawn_app_in(dir, |config| {
+        config.limits.enabled = false;
+        config.auth.bcrypt_cost = 5;
+    })
+    .await;
+    let email = Email::parse(&account.email).unwrap();
+    let hash = async || app.stores.users.credentials(&email).await.unwrap().unwrap().1.0;
+    assert_eq!(sign_in_code(&app, &account.email, "wrong password").await, "INVALID_CREDENTIALS");
+    assert!(hash().await.starts_with("$2b$04$"));
+    assert!(sign_in_code(&app, &account.email, PASSWORD).await.is_null());
+    eventually("a hash of the new cost", async || hash().await.starts_with("$2b$05$").then_some(())).await;
+    // Nobody was signed out by it, and the password is the same.
+    assert!(!is_void(&app, &account.token).await);
+    assert!(sign_in_code(&app, &account.email, PASSWORD).await.is_null());
+    assert_eq!(sign_in_code(&app, &account.email, "wrong password").await, "INVALID_CREDENTIALS");
 }
 
 #[actix_rt::test]

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::messages::{
     DeleteAccount, EndSubscription, ExportAccount, ListSessions, RequestVerification, UpdateUser, VerifyEmail,
 };
+use super::passwords::PROOFS;
 use super::{UserActor, UserTools, found, token_hash};
 use crate::actors::clock::now;
 use crate::actors::errors::DomainError;
@@ -89,13 +90,15 @@ impl Handler<DeleteAccount> for UserActor {
 
     fn handle(&mut self, DeleteAccount { user_id, password }: DeleteAccount, _: &mut Context<Self>) -> Self::Result {
         self.beside(|tools| async move {
-            let (_, hash) = tools.known_password(user_id, &password).await?;
-            // The password was changed meanwhile: what was checked is it no longer.
-            if !tools.store.erase_user(user_id, &hash, now()).await? {
-                return Err(DomainError::WrongPassword);
+            for _ in 0..PROOFS {
+                let (_, hash) = tools.known_password(user_id, &password).await?;
+                if tools.store.erase_user(user_id, &hash, now()).await? {
+                    (tools.sessions_changed)(None);
+                    return Ok(());
+                }
             }
-            (tools.sessions_changed)(None);
-            Ok(())
+            // The password was changed meanwhile: what was checked is it no longer.
+            Err(DomainError::WrongPassword)
         })
     }
 }

@@ -1,8 +1,8 @@
 //! Password hashing: bcrypt on a bounded pool of low-priority threads.
 //!
 //! One hash takes about a quarter of a second of a core, so hashing neither runs on a reactor nor queues without end:
-//! what would not be done in good time is refused at once with a retry hint. A password is normalised (NFKC) and digested before bcrypt,
-//! which would otherwise cut it at 72 bytes.
+//! what would not be done in good time is refused at once with a retry hint. A password is normalised (NFKC) and digested
+//! before bcrypt, which would otherwise ignore what comes after its 72nd byte.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,12 +14,12 @@ use base64::engine::general_purpose::{GeneralPurpose, NO_PAD, STANDARD};
 use base64::{Engine, alphabet};
 use sha2::{Digest, Sha384};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use unicode_normalization::UnicodeNormalization;
 
 use super::messages::Password;
 use crate::actors::errors::DomainError;
 use crate::actors::priority::step_back;
-use crate::domain::users::{PASSWORD_LENGTH, PasswordHash};
+use crate::domain::passwords::{self, PasswordRefusal};
+use crate::domain::users::PasswordHash;
 
 /// How long a refused caller is told to wait. Milliseconds.
 const RETRY_AFTER_MS: u32 = 1_000;
@@ -28,33 +28,24 @@ const RETRY_AFTER_MS: u32 = 1_000;
 #[derive(Clone)]
 struct PreparedPassword(String);
 
-fn normalised(password: &Password) -> String {
-    password.0.nfkc().collect()
-}
-
-fn prepare(password: &Password) -> PreparedPassword {
-    PreparedPassword(STANDARD.encode(Sha384::digest(normalised(password).as_bytes())))
+impl PreparedPassword {
+    fn of(normalised: &str) -> Self {
+        Self(STANDARD.encode(Sha384::digest(normalised.as_bytes())))
+    }
 }
 
 /// Whether a new password may be used.
 pub fn check_new_password(password: &Password) -> Result<(), DomainError> {
-    let (shortest, longest) = (*PASSWORD_LENGTH.start(), *PASSWORD_LENGTH.end());
-    // Normalising costs time by length: what is far too long is refused before.
-    if password.0.len() > 32 * longest {
-        return Err(DomainError::WeakPassword(format!("a password has at most {longest} characters")));
-    }
-    let text = normalised(password);
-    let length = text.chars().count();
-    if length < shortest {
-        return Err(DomainError::WeakPassword(format!("a password has at least {shortest} characters")));
-    }
-    if length > longest {
-        return Err(DomainError::WeakPassword(format!("a password has at most {longest} characters")));
-    }
-    if text.chars().any(char::is_control) {
-        return Err(DomainError::WeakPassword("a password has no control characters".into()));
-    }
-    Ok(())
+    passwords::chosen(&password.0).map(drop).map_err(weak)
+}
+
+fn weak(refusal: PasswordRefusal) -> DomainError {
+    DomainError::WeakPassword(refusal.to_string())
+}
+
+/// Of a hash; `None`: it is no bcrypt hash.
+fn cost_of(hash: &PasswordHash) -> Option<u32> {
+    hash.0.parse::<bcrypt::HashParts>().ok().map(|parts| parts.get_cost())
 }
 
 /// What a hash takes of late, in microseconds: a running average, which every worker moves.
@@ -99,6 +90,15 @@ impl HashWorker {
         self.time.measured(began.elapsed());
         done
     }
+
+    /// Makes a refusal by a hash of a lower cost take as long as one by the decoy. Each cost takes twice the time of the one
+    /// before, so a hash of every cost from the lower one on is what is missing.
+    fn make_up_for(&self, password: &PreparedPassword, hash: &PasswordHash) -> bcrypt::BcryptResult<()> {
+        for cost in cost_of(hash).unwrap_or(self.cost)..self.cost {
+            bcrypt::verify(&password.0, &decoy(cost).0)?;
+        }
+        Ok(())
+    }
 }
 
 /// A place in the queue, given back when the hash is done or left out.
@@ -139,7 +139,13 @@ impl Handler<Verify> for HashWorker {
     type Result = Result<bool, DomainError>;
 
     fn handle(&mut self, Verify(password, hash, ticket): Verify, _: &mut Self::Context) -> Self::Result {
-        self.run(&ticket, || bcrypt::verify(&password.0, &hash.0))
+        self.run(&ticket, || {
+            let matches = bcrypt::verify(&password.0, &hash.0)?;
+            if !matches {
+                self.make_up_for(&password, &hash)?;
+            }
+            Ok(matches)
+        })
     }
 }
 
@@ -147,6 +153,7 @@ impl Handler<Verify> for HashWorker {
 #[derive(Clone)]
 pub struct PasswordHasher {
     workers: Addr<HashWorker>,
+    cost: u32,
     threads: usize,
     queue: usize,
     admission: Arc<Semaphore>,
@@ -166,6 +173,7 @@ impl PasswordHasher {
         let of_workers = Arc::clone(&time);
         Self {
             workers: SyncArbiter::start(threads, move || HashWorker { cost, time: Arc::clone(&of_workers) }),
+            cost,
             threads,
             queue,
             admission: Arc::new(Semaphore::new(queue)),
@@ -186,21 +194,31 @@ impl PasswordHasher {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Refusal: Busy.
-    pub async fn hash(&self, password: &Password) -> Result<PasswordHash, DomainError> {
-        let asker = Arc::new(());
-        let ticket = self.admit(&asker)?;
-        self.workers.send(Hash(prepare(password), ticket)).await.map_err(|_| fault("the pool is gone"))?
+    /// Whether a password that was verified should be hashed anew: its hash is of another cost than new ones.
+    pub fn is_outdated(&self, hash: &PasswordHash) -> bool {
+        cost_of(hash) != Some(self.cost)
     }
 
-    /// Checks a password; without a hash it checks against the decoy and answers false. Refusal: Busy.
+    /// Refusals: WeakPassword (what cannot be a password; a common one is hashed), Busy.
+    pub async fn hash(&self, password: &Password) -> Result<PasswordHash, DomainError> {
+        let prepared = PreparedPassword::of(&passwords::normalised(&password.0).map_err(weak)?);
+        let asker = Arc::new(());
+        let ticket = self.admit(&asker)?;
+        self.workers.send(Hash(prepared, ticket)).await.map_err(|_| fault("the pool is gone"))?
+    }
+
+    /// Checks a password. Without a hash, and for what cannot be a password, it checks against the decoy and answers false.
+    /// Refusal: Busy.
     pub async fn verify(&self, password: &Password, hash: Option<&PasswordHash>) -> Result<bool, DomainError> {
+        let normalised = passwords::normalised(&password.0);
+        let hash = hash.filter(|_| normalised.is_ok());
+        let prepared = PreparedPassword::of(&normalised.unwrap_or_default());
         let asker = Arc::new(());
         let ticket = self.admit(&asker)?;
         let hash_or_decoy = hash.unwrap_or(&self.decoy).clone();
         let matches = self
             .workers
-            .send(Verify(prepare(password), hash_or_decoy, ticket))
+            .send(Verify(prepared, hash_or_decoy, ticket))
             .await
             .map_err(|_| fault("the pool is gone"))??;
         Ok(matches && hash.is_some())
@@ -247,19 +265,24 @@ mod tests {
     #[actix::test]
     async fn passwords_that_differ_only_past_byte_72_do_not_verify_each_other() {
         let hasher = PasswordHasher::start(4, 1, 8, PATIENCE);
-        let one = password(&format!("{}1", "é".repeat(100)));
-        let other = password(&format!("{}2", "é".repeat(100)));
-        let hash = hasher.hash(&one).await.unwrap();
-        assert!(hasher.verify(&one, Some(&hash)).await.unwrap());
-        assert!(!hasher.verify(&other, Some(&hash)).await.unwrap());
-        assert!(!hasher.verify(&one, None).await.unwrap());
+        for same in ["x".repeat(72), "x".repeat(127), "é".repeat(36), "é".repeat(100), "🐪".repeat(18)] {
+            let (one, other) = (password(&format!("{same}1")), password(&format!("{same}2")));
+            let hash = hasher.hash(&one).await.unwrap();
+            assert!(hasher.verify(&one, Some(&hash)).await.unwrap());
+            assert!(!hasher.verify(&other, Some(&hash)).await.unwrap(), "{same}");
+            assert!(!hasher.verify(&password(&same), Some(&hash)).await.unwrap(), "{same}");
+            assert!(!hasher.verify(&one, None).await.unwrap());
+        }
     }
 
     #[actix::test]
     async fn forms_of_one_text_are_one_password() {
         let hasher = PasswordHasher::start(4, 1, 8, PATIENCE);
-        let hash = hasher.hash(&password("caf\u{e9}-12345")).await.unwrap();
-        assert!(hasher.verify(&password("cafe\u{301}-12345"), Some(&hash)).await.unwrap());
+        let hash = hasher.hash(&password("caf\u{e9}-office")).await.unwrap();
+        for typed in ["cafe\u{301}-office", "ｃａｆé－ｏｆｆｉｃｅ", "caf\u{e9}-o\u{fb03}ce"] {
+            assert!(hasher.verify(&password(typed), Some(&hash)).await.unwrap(), "{typed}");
+        }
+        assert!(!hasher.verify(&password("cafe-office"), Some(&hash)).await.unwrap());
     }
 
     #[actix::test]
@@ -290,17 +313,33 @@ mod tests {
     async fn nothing_is_hashed_for_an_asker_that_is_gone() {
         let hasher = PasswordHasher::start(4, 1, 8, PATIENCE);
         let gone = hasher.admit(&Arc::new(())).unwrap();
-        let answer = hasher.workers.send(Hash(prepare(&password("correct horse")), gone)).await.unwrap();
+        let answer = hasher.workers.send(Hash(PreparedPassword::of("correct horse"), gone)).await.unwrap();
         assert!(matches!(answer, Err(DomainError::Timeout)));
         assert_eq!(hasher.taken_places(), 0);
     }
 
-    #[test]
-    fn lengths_are_counted_in_code_points() {
-        assert!(check_new_password(&password("1234567")).is_err());
-        assert!(check_new_password(&password("12345678")).is_ok());
-        assert!(check_new_password(&password(&"é".repeat(128))).is_ok());
-        assert!(check_new_password(&password(&"é".repeat(129))).is_err());
-        assert!(check_new_password(&password("1234567\0")).is_err());
+    #[actix::test]
+    async fn a_hash_of_another_cost_serves_on_and_is_outdated() {
+        let (before, after) = (PasswordHasher::start(4, 1, 8, PATIENCE), PasswordHasher::start(5, 1, 8, PATIENCE));
+        let one = password("correct horse");
+        let hash = before.hash(&one).await.unwrap();
+        assert!(!before.is_outdated(&hash) && after.is_outdated(&hash));
+        assert!(after.verify(&one, Some(&hash)).await.unwrap());
+        assert!(!after.verify(&password("wrong horse"), Some(&hash)).await.unwrap());
+        assert!(after.is_outdated(&PasswordHash(String::new())));
+    }
+
+    #[actix::test]
+    async fn what_cannot_be_a_password_is_refused_like_a_wrong_one() {
+        let hasher = PasswordHasher::start(4, 1, 8, PATIENCE);
+        let hash = hasher.hash(&password("correct horse")).await.unwrap();
+        for impossible in ["", "short", &"x".repeat(100_000)] {
+            assert!(!hasher.verify(&password(impossible), Some(&hash)).await.unwrap());
+            assert!(matches!(hasher.hash(&password(impossible)).await, Err(DomainError::WeakPassword(_))));
+        }
+        // A password that was taken before it was known as a common one still is one.
+        let hash = hasher.hash(&password("password1")).await.unwrap();
+        assert!(hasher.verify(&password("password1"), Some(&hash)).await.unwrap());
+        assert!(check_new_password(&password("password1")).is_err());
     }
 }

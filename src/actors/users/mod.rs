@@ -43,7 +43,7 @@ use crate::domain::mail_requests::MailRequestKind;
 use crate::domain::page::Page;
 use crate::domain::text::{Email, MAX_NAME, check_text};
 use crate::domain::time::Timestamp;
-use crate::domain::users::{Preferences, RefreshVerdict, Role, Session, TokenHash, User};
+use crate::domain::users::{PasswordHash, Preferences, RefreshVerdict, Role, Session, TokenHash, User};
 use crate::store::users::{Exchanged, InsertUser, NewSession, NewUser, SessionState, UserStore};
 
 /// What a client may call itself is kept to this many characters.
@@ -211,20 +211,32 @@ impl UserTools {
         SignedIn { user, session_id, access_token, refresh_token, expires_at }
     }
 
-    async fn verified_user(&self, email: &str, password: &Password) -> Result<User, DomainError> {
+    /// The user of an address with the hash of their password, if this is it.
+    async fn verified_user(&self, email: &str, password: &Password) -> Result<(User, PasswordHash), DomainError> {
         let known = match Email::parse(email) {
             Ok(email) => self.store.credentials(&email).await?,
             Err(_) => None,
         };
-        // What cannot be a password is not worth normalising; the decoy keeps the time the same.
-        let plausible = check_new_password(password).is_ok();
-        let candidate = if plausible { password.clone() } else { Password(String::new()) };
-        let hash = known.as_ref().filter(|_| plausible).map(|(_, hash)| hash);
-        let matches = self.hasher.verify(&candidate, hash).await?;
-        match known {
-            Some((user, _)) if matches => Ok(user),
-            _ => Err(DomainError::InvalidCredentials),
+        let matches = self.hasher.verify(password, known.as_ref().map(|(_, hash)| hash)).await?;
+        known.filter(|_| matches).ok_or(DomainError::InvalidCredentials)
+    }
+
+    /// Hashes a verified password anew if its hash is of another cost than new ones, beside the answer to its sign-in. What
+    /// fails is left to a later one.
+    fn keep_hash_up_to_date(self: Arc<Self>, user_id: UserId, password: Password, present: PasswordHash) {
+        if !self.hasher.is_outdated(&present) {
+            return;
         }
+        actix_rt::spawn(async move {
+            let renewed = async {
+                let hash = self.hasher.hash(&password).await?;
+                Ok::<_, DomainError>(self.store.renew_password_hash(user_id, &present, hash).await?)
+            };
+            match renewed.await {
+                Ok(_) | Err(DomainError::Busy { .. }) => {}
+                Err(error) => tracing::warn!(%error, "could not hash a password anew"),
+            }
+        });
     }
 }
 
@@ -255,8 +267,11 @@ impl Handler<SignIn> for UserActor {
 
     fn handle(&mut self, message: SignIn, _: &mut Context<Self>) -> Self::Result {
         self.beside(|tools| async move {
-            let user = tools.verified_user(&message.email, &message.password).await?;
-            tools.open_session(user, message.user_agent).await
+            let SignIn { email, password, user_agent } = message;
+            let (user, hash) = tools.verified_user(&email, &password).await?;
+            let signed_in = tools.open_session(user, user_agent).await?;
+            tools.keep_hash_up_to_date(signed_in.user.id, password, hash);
+            Ok(signed_in)
         })
     }
 }

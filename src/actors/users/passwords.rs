@@ -16,6 +16,10 @@ use crate::domain::mail_requests::MailRequestKind;
 use crate::domain::users::{PasswordHash, User};
 use crate::store::users::{NewMailRequest, NewPassword, PasswordProof};
 
+/// How often the present password is checked for one change: a sign-in may put another hash of it in the place of the one
+/// that it was checked against, once for each cost.
+pub(super) const PROOFS: usize = 2;
+
 /// Who begins a session with a new password.
 struct Begins {
     user_id: UserId,
@@ -37,8 +41,7 @@ impl UserTools {
     ) -> Result<(User, PasswordHash), DomainError> {
         let missing = DomainError::NotFound { what: "the user", field: Vec::new() };
         let (user, hash) = self.store.credentials_of(user_id).await?.ok_or(missing)?;
-        // What cannot be a password is not worth a hash.
-        if check_new_password(password).is_err() || !self.hasher.verify(password, Some(&hash)).await? {
+        if !self.hasher.verify(password, Some(&hash)).await? {
             return Err(DomainError::WrongPassword);
         }
         Ok((user, hash))
@@ -102,11 +105,16 @@ impl Handler<ChangePassword> for UserActor {
         self.beside(|tools| async move {
             let ChangePassword { user_id, current_password, new_password, user_agent } = message;
             check_new_password(&new_password)?;
-            let (_, hash) = tools.known_password(user_id, &current_password).await?;
-            let begins = Some(Begins { user_id, user_agent });
-            let replaced = tools.replace_password(PasswordProof::Present(user_id, hash), &new_password, begins).await?;
+            for _ in 0..PROOFS {
+                let (_, hash) = tools.known_password(user_id, &current_password).await?;
+                let begins = Some(Begins { user_id, user_agent: user_agent.clone() });
+                let proof = PasswordProof::Present(user_id, hash);
+                if let Some((_, Some(signed_in))) = tools.replace_password(proof, &new_password, begins).await? {
+                    return Ok(signed_in);
+                }
+            }
             // Another change came first: what was checked is the password no longer.
-            replaced.and_then(|(_, signed_in)| signed_in).ok_or(DomainError::WrongPassword)
+            Err(DomainError::WrongPassword)
         })
     }
 }

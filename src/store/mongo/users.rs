@@ -111,6 +111,17 @@ impl UserStore for MongoUserStore {
         self.database.transaction(new, |tx, new| Box::pin(accounts::replace_password(tx, new))).await
     }
 
+    async fn renew_password_hash(
+        &self,
+        id: UserId,
+        present: &PasswordHash,
+        renewed: PasswordHash,
+    ) -> Result<bool, StoreError> {
+        let (users, of) = (self.users(), doc! { "_id": id.to_string(), "passwordHash": &present.0 });
+        let change = doc! { "$set": { "passwordHash": renewed.0 } };
+        self.database.write(async move { Ok(users.update_one(of, change).await?.matched_count == 1) }).await
+    }
+
     async fn erase_user(&self, id: UserId, present: &PasswordHash, at: Timestamp) -> Result<bool, StoreError> {
         let input = (id, present.clone(), at);
         self.database.transaction(input, |tx, (id, present, at)| Box::pin(accounts::erase(tx, *id, present, *at))).await

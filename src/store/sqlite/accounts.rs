@@ -110,6 +110,18 @@ fn save_password(connection: &Connection, user: UserId, hash: &PasswordHash) -> 
     Ok(())
 }
 
+pub(super) fn renew_password_hash(
+    connection: &Connection,
+    user: UserId,
+    present: &PasswordHash,
+    renewed: &PasswordHash,
+) -> Result<bool, Failure> {
+    let renewed = connection
+        .prepare_cached("UPDATE users SET password_hash = ?3 WHERE id = ?1 AND password_hash = ?2")?
+        .execute((user.as_bytes(), &present.0, &renewed.0))?;
+    Ok(renewed == 1)
+}
+
 pub(super) fn erase(write: &mut Write<'_>, id: UserId, hash: &PasswordHash, at: Timestamp) -> Result<bool, Failure> {
     let Some(before) = with_password(write.sql(), id, hash)? else { return Ok(false) };
     let mut user = before.clone();

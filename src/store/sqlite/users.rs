@@ -187,6 +187,16 @@ impl UserStore for SqliteUserStore {
         self.database.write(move |write| accounts::replace_password(write, new)).await
     }
 
+    async fn renew_password_hash(
+        &self,
+        id: UserId,
+        present: &PasswordHash,
+        renewed: PasswordHash,
+    ) -> Result<bool, StoreError> {
+        let present = present.clone();
+        self.database.write(move |write| accounts::renew_password_hash(write.sql(), id, &present, &renewed)).await
+    }
+
     async fn erase_user(&self, id: UserId, present: &PasswordHash, at: Timestamp) -> Result<bool, StoreError> {
         let present = present.clone();
         self.database.write(move |write| accounts::erase(write, id, &present, at)).await

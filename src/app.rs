@@ -8,6 +8,7 @@
 mod campaigns;
 mod catalogue;
 mod demo;
+mod keys;
 mod listeners;
 mod notifications;
 mod readings;
@@ -45,6 +46,7 @@ use crate::store::users::UserStore;
 use crate::telemetry::Metrics;
 
 pub use demo::{DEMO_ACCOUNTS, DEMO_PASSWORD};
+pub use keys::{KeyView, rotate_keys, signing_keys};
 pub use rebuild::{Rebuilt, rebuild};
 pub use stores::{Stores, lock_data_dir, migrate, open_history, open_operations, open_users};
 pub use trusted_documents::read_trusted_documents;

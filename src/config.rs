@@ -250,6 +250,7 @@ section! {
         access_token_seconds: u64 = 900,
         refresh_token_days: u32 = 30,
         key_secret: Secret = Secret::default(),
+        key_refresh_ms: u64 = 5_000,
         /// Empty: the signing key lives in the users store.
         signing_key_file: PathBuf = PathBuf::new(),
         /// Public keys whose tokens are still accepted after a change of the signing key.

@@ -49,7 +49,7 @@ use crate::actors::supervisor::{
     ActorSpec, MailboxLimits, RestartPolicy, SupervisedActor, SupervisionSettings, SupervisionTree,
 };
 use crate::actors::users::hasher::PasswordHasher;
-use crate::actors::users::keys::{KeyError, file_keys, stored_keys, stored_server_secret};
+use crate::actors::users::keys::{FollowedKeys, KeyError, file_keys, stored_keys, stored_server_secret};
 use crate::actors::users::mail_tokens::MailTokens;
 use crate::actors::users::tokens::AccessTokens;
 use crate::actors::users::{UserActor, UserTools};
@@ -196,6 +196,10 @@ pub(super) async fn start(
     let user_tools = Arc::new(UserTools {
         store: Arc::clone(&stores.users),
         tokens: tokens.clone(),
+        followed_keys: (!auth.has_key_files()).then(|| FollowedKeys {
+            secret: auth.key_secret.clone(),
+            every: Duration::from_millis(auth.key_refresh_ms),
+        }),
         mail_tokens: MailTokens::new(&secret),
         hasher: hasher.clone(),
         refresh_token_days: config.auth.refresh_token_days,
@@ -521,10 +525,10 @@ async fn check_currency(stores: &super::Stores, configured: Currency) -> Result<
 
 async fn access_tokens(config: &Config, stores: &super::Stores) -> Result<AccessTokens, AppError> {
     let auth = &config.auth;
-    let keys = if auth.signing_key_file.as_os_str().is_empty() {
-        stored_keys(stores.users.as_ref(), auth.key_secret.expose()).await
-    } else {
+    let keys = if auth.has_key_files() {
         file_keys(&auth.signing_key_file, &auth.verification_key_files)
+    } else {
+        stored_keys(stores.users.as_ref(), auth.key_secret.expose()).await
     };
     let keys = keys.map_err(key_failed)?;
     let lifetime = i64::try_from(auth.access_token_seconds).map_err(AppError::usage)?;
@@ -535,7 +539,7 @@ pub(super) async fn server_secret(config: &Config, users: &dyn UserStore) -> Res
     stored_server_secret(users, config.auth.key_secret.expose()).await.map_err(key_failed)
 }
 
-fn key_failed(error: KeyError) -> AppError {
+pub(super) fn key_failed(error: KeyError) -> AppError {
     match error {
         KeyError::Store(_) => AppError::failed(error),
         _ => AppError::usage(error),

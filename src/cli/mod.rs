@@ -7,6 +7,7 @@ mod config;
 mod dead_letters;
 mod demo;
 mod documents;
+mod keys;
 mod migrate;
 mod recommendations;
 mod schema;
@@ -55,6 +56,9 @@ enum Command {
     /// Accounts that run the shop
     #[command(subcommand)]
     Admin(admin::AdminCommand),
+    /// Keys that sign access tokens
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Messages that failed for good
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
@@ -131,6 +135,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Some(Command::Migrate) => migrate::run(&config),
         Some(Command::Demo) => demo::run(config),
         Some(Command::Admin(command)) => admin::run(&config, command),
+        Some(Command::Keys(command)) => keys::run(&config, command),
         Some(Command::DeadLetters(command)) => dead_letters::run(&config, command),
         Some(Command::Recommendations(command)) => recommendations::run(&config, command),
         Some(Command::Documents(command)) => documents::run(&config, command),

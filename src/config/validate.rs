@@ -94,6 +94,7 @@ impl Config {
         check.range("auth.bcrypt_cost", auth.bcrypt_cost, 4..=15);
         check.range("auth.access_token_seconds", auth.access_token_seconds, 1..=86_400);
         check.range("auth.refresh_token_days", auth.refresh_token_days, 1..=3_650);
+        check.range("auth.key_refresh_ms", auth.key_refresh_ms, 50..=60_000);
         check.range("auth.hasher_threads", auth.hasher_threads, 1..=64);
         check.range("auth.hasher_queue", auth.hasher_queue, 1..=10_000);
 

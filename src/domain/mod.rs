@@ -19,6 +19,7 @@ pub mod products;
 pub mod recommendations;
 pub mod schedules;
 pub mod search;
+pub mod signing_keys;
 pub mod text;
 pub mod time;
 pub mod users;

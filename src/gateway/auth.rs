@@ -1,7 +1,7 @@
 //! Who asks: a bearer token becomes a [`Viewer`].
 //!
-//! The signature is checked once for each token and remembered until the token expires; whether the session still
-//! lives and the token is of the user's present epoch is checked each time, against a copy of at most 5 s
+//! The signature is checked once for each token and remembered until the token expires or its key's term is over; whether the
+//! session still lives and the token is of the user's present epoch is checked each time, against a copy of at most 5 s
 //! ([`SessionCheck`]). A bad token is refused, never taken for no token.
 
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use super::request_errors::RequestError;
 use super::session_check::{MAX_COPY_AGE, SessionCheck, Watch};
 use super::top_level_errors::Code;
 use crate::actors::clock;
-use crate::actors::users::tokens::AccessTokens;
+use crate::actors::users::key_ring::{KeyId, KeyRing};
+use crate::actors::users::tokens::{AccessTokens, CheckedToken};
 use crate::domain::ids::{SessionId, UserId};
 use crate::store::users::SessionState;
 use crate::telemetry::CacheMeter;
@@ -54,7 +55,7 @@ impl Credential {
     }
 }
 
-/// What a verified token says.
+/// What a verified token says, and the key that signed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifiedToken {
     pub user_id: UserId,
@@ -62,6 +63,7 @@ pub struct VerifiedToken {
     pub epoch: i64,
     /// Seconds since 1970.
     pub expires_at: i64,
+    pub key: KeyId,
 }
 
 impl VerifiedToken {
@@ -140,6 +142,11 @@ impl Auth {
         token.viewer(watch.latest().state).map(|_| watch)
     }
 
+    /// The keys whose tokens are accepted.
+    pub(super) fn keys(&self) -> &KeyRing {
+        self.tokens.keys()
+    }
+
     /// Looks at the sessions that are watched; see [`SessionCheck::keep_watch`].
     pub async fn keep_watch(&self, interval: Duration) {
         self.sessions.keep_watch(interval).await;
@@ -147,20 +154,30 @@ impl Auth {
 
     fn verify(&self, token: &str) -> Result<VerifiedToken, AuthError> {
         let digest: [u8; 32] = Sha256::digest(token).into();
-        let now = clock::now().0.div_euclid(1_000);
-        let known = self.verified.get(&digest).filter(|known| now < known.expires_at);
+        let known = self.verified.get(&digest).filter(|known| is_good(*known, self.tokens.keys()));
         if let Some(meter) = &self.meter {
             meter.note(usize::from(known.is_some()), usize::from(known.is_none()));
         }
         if let Some(known) = known {
             return Ok(known);
         }
-        let claims = self.tokens.verify(token).map_err(|_| AuthError::BadToken)?;
-        let verified =
-            VerifiedToken { user_id: claims.sub, session_id: claims.sid, epoch: claims.epoch, expires_at: claims.exp };
+        let CheckedToken { claims, key } = self.tokens.verify(token).map_err(|_| AuthError::BadToken)?;
+        let verified = VerifiedToken {
+            user_id: claims.sub,
+            session_id: claims.sid,
+            epoch: claims.epoch,
+            expires_at: claims.exp,
+            key,
+        };
         self.verified.insert(digest, verified);
         Ok(verified)
     }
+}
+
+/// Whether a token that was verified once still is one: in its time, its key in its term.
+pub(super) fn is_good(token: VerifiedToken, keys: &KeyRing) -> bool {
+    let now = clock::now();
+    now.0 < token.expires_at.saturating_mul(1_000) && keys.accepts(token.key, now)
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ pub mod graphiql;
 pub mod http;
 mod introspection_cost;
 mod json_limits;
+pub mod key_set;
 pub mod loaders;
 pub mod mail_pages;
 pub mod meters;

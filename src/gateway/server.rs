@@ -23,6 +23,7 @@ use tracing::Instrument;
 use super::drain::Drain;
 use super::graphiql;
 use super::http::{Transport, error_response, graphql, ids_of, preflight};
+use super::key_set::key_set;
 use super::mail_pages::{MailActions, mail_page};
 use super::request_errors::RequestError;
 use super::request_ids::{RequestIds, X_REQUEST_ID};
@@ -159,6 +160,7 @@ fn routes(config: &mut web::ServiceConfig, serves_graphiql: bool, serves_schema:
     if serves_schema {
         config.service(page("/schema.graphql").route(web::get().to(schema_file)));
     }
+    config.service(page("/.well-known/jwks.json").route(web::get().to(key_set)));
     if serves_graphiql {
         config
             .service(page("/graphiql").route(web::get().to(graphiql::page)))

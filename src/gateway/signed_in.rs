@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::auth::{Auth, AuthError, VerifiedToken};
+use super::auth::{Auth, AuthError, VerifiedToken, is_good};
 use super::session_check::Watch;
 use crate::actors::clock;
+use crate::actors::users::key_ring::KeyRing;
 
 /// A connection whose session cannot be checked for so long is closed.
 const MAX_UNCHECKED: Duration = Duration::from_secs(30);
@@ -20,7 +21,7 @@ const MAX_CHECK_AGE: Duration = Duration::from_millis(500);
 /// Why a connection of somebody who is signed in must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SignedOut {
-    /// The token has expired, or its session has ended or changed.
+    /// The token has expired, its key's term is over, or its session has ended or changed.
     Ended,
     /// The session could not be checked for a long time.
     Unknown,
@@ -29,6 +30,7 @@ pub(super) enum SignedOut {
 /// What is known of who opened a connection with a token.
 pub(super) struct SignedIn {
     pub(super) token: VerifiedToken,
+    keys: KeyRing,
     session: Watch,
     interval: Duration,
     next_look: Instant,
@@ -38,7 +40,7 @@ impl SignedIn {
     /// `interval`: how often all sessions are checked.
     pub(super) async fn watch(auth: &Auth, token: VerifiedToken, interval: Duration) -> Result<Self, AuthError> {
         let session = auth.watch(&token, MAX_CHECK_AGE).await?;
-        Ok(Self { token, session, interval, next_look: Instant::now() })
+        Ok(Self { token, keys: auth.keys().clone(), session, interval, next_look: Instant::now() })
     }
 
     /// When to look again, unless the session changes before.
@@ -57,7 +59,7 @@ impl SignedIn {
         let oldest = self.max_check_age();
         let left_ms = self.token.expires_at.saturating_mul(1_000).saturating_sub(clock::now().0);
         let seen = self.session.latest();
-        if left_ms <= 0 || self.token.viewer(seen.state).is_err() {
+        if !is_good(self.token, &self.keys) || self.token.viewer(seen.state).is_err() {
             return Err(SignedOut::Ended);
         }
         let age = seen.asked_at.elapsed();

@@ -7,6 +7,7 @@ use crate::domain::events::PendingEvent;
 use crate::domain::ids::{MailRequestId, SessionId, UserId};
 use crate::domain::mail_requests::{MailRequest, MailRequestKind};
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::signing_keys::KeyTerm;
 use crate::domain::text::Email;
 use crate::domain::time::Timestamp;
 use crate::domain::users::{
@@ -63,7 +64,7 @@ pub struct SessionState {
     pub token_epoch: i64,
 }
 
-/// A key that signs access tokens.
+/// A key that signs access tokens in its term.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredSigningKey {
     pub kid: String,
@@ -71,6 +72,7 @@ pub struct StoredSigningKey {
     pub private_key: Vec<u8>,
     pub encrypted: bool,
     pub created_at: Timestamp,
+    pub term: KeyTerm,
 }
 
 /// A mail request to be saved once its user is found.
@@ -200,6 +202,14 @@ pub trait UserStore: Send + Sync {
 
     /// Saves the shop's first key unless one is there; returns the keys that are there then.
     async fn ensure_signing_key(&self, key: StoredSigningKey) -> Result<Vec<StoredSigningKey>, StoreError>;
+
+    /// Adds a key, ends the terms of the others at `others_end` at the latest (`KeyTerm::ending`) and removes those whose
+    /// term was over when the new one was made, in one commit; returns the keys that are there then, newest first.
+    async fn rotate_signing_key(
+        &self,
+        key: StoredSigningKey,
+        others_end: Timestamp,
+    ) -> Result<Vec<StoredSigningKey>, StoreError>;
 
     async fn server_secret(&self) -> Result<Option<StoredSecret>, StoreError>;
 

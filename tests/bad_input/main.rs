@@ -13,6 +13,7 @@ mod campaigns;
 mod dead_letters;
 mod documents;
 mod errors_and_data;
+mod forgeries;
 mod hostile;
 mod lists;
 mod notifications;

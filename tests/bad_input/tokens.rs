@@ -4,8 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use souk::actors::clock::now;
+use souk::actors::users::key_ring::KeyMaterial;
 use souk::actors::users::keys::stored_keys;
-use souk::actors::users::tokens::{AccessTokens, KeyMaterial};
+use souk::actors::users::tokens::AccessTokens;
 use souk::domain::ids::{SessionId, TypedId, UserId};
 use souk::domain::users::Role;
 use uuid::Uuid;
@@ -39,7 +40,7 @@ async fn a_bad_token_makes_a_request_unauthenticated() {
     let auth = &world.app.config.auth;
     let keys = stored_keys(world.app.stores.users.as_ref(), "").await.unwrap();
     let ours = AccessTokens::new(&keys, &auth.issuer, &auth.audience, 900).unwrap();
-    let claims = ours.verify(token).unwrap();
+    let claims = ours.verify(token).unwrap().claims;
     let (user, session, epoch) = (claims.sub, claims.sid, claims.epoch);
     let sign =
         |tokens: &AccessTokens, ago: i64| tokens.sign(user, session, Role::Admin, epoch, now().plus_millis(-ago)).0;

@@ -1,8 +1,10 @@
 //! The users store.
 
+use futures_util::future::join_all;
 use souk::domain::ids::{SessionId, UserId};
 use souk::domain::mail_requests::{MailRequest, MailRequestKind};
 use souk::domain::page::PageRequest;
+use souk::domain::signing_keys::KeyTerm;
 use souk::domain::text::Email;
 use souk::domain::time::Timestamp;
 use souk::domain::users::{PreferencesEdit, RefreshVerdict, Role, Session, Subscription, TokenHash};
@@ -34,6 +36,8 @@ conformance!(users:
     expired_sessions_are_ended_and_purged,
     an_exchange_moves_the_end_of_its_session,
     the_first_signing_key_stays,
+    a_rotation_adds_a_key_ends_the_others_and_removes_what_is_over,
+    simultaneous_rotations_each_end_the_keys_before_theirs,
     the_first_server_secret_stays,
     a_sign_up_and_its_verification_are_one_commit,
     an_audience_is_who_wants_it_by_id_in_pages,
@@ -325,11 +329,52 @@ async fn the_first_signing_key_stays(users: Users) {
         private_key: vec![1, 2, 3],
         encrypted: true,
         created_at: at(1),
+        term: KeyTerm { signs_from: at(1), accepted_until: None },
     };
     assert!(users.port.signing_keys().await.unwrap().is_empty());
     assert!(users.port.ensure_signing_key(key("one")).await.unwrap() == [key("one")]);
     assert!(users.port.ensure_signing_key(key("two")).await.unwrap() == [key("one")]);
     assert!(users.port.signing_keys().await.unwrap() == [key("one")]);
+}
+
+async fn a_rotation_adds_a_key_ends_the_others_and_removes_what_is_over(users: Users) {
+    let key = |kid: &str, created_at: i64, accepted_until: Option<i64>| StoredSigningKey {
+        kid: kid.into(),
+        private_key: kid.as_bytes().to_vec(),
+        encrypted: false,
+        created_at: at(created_at),
+        term: KeyTerm { signs_from: at(created_at + 15), accepted_until: accepted_until.map(at) },
+    };
+    users.port.ensure_signing_key(key("one", 1, None)).await.unwrap();
+    let rotated = users.port.rotate_signing_key(key("two", 100, None), at(1_000)).await.unwrap();
+    assert!(rotated == [key("two", 100, None), key("one", 1, Some(1_000))]);
+    // An end that is nearer stays.
+    let rotated = users.port.rotate_signing_key(key("three", 200, None), at(1_100)).await.unwrap();
+    assert!(rotated == [key("three", 200, None), key("two", 100, Some(1_100)), key("one", 1, Some(1_000))]);
+    let rotated = users.port.rotate_signing_key(key("four", 1_000, None), at(1_000)).await.unwrap();
+    assert!(rotated == [key("four", 1_000, None), key("three", 200, Some(1_000)), key("two", 100, Some(1_000))]);
+    assert!(users.port.signing_keys().await.unwrap() == rotated);
+    users.port.ensure_signing_key(key("late", 5, None)).await.unwrap();
+    assert!(users.port.signing_keys().await.unwrap() == rotated);
+}
+
+async fn simultaneous_rotations_each_end_the_keys_before_theirs(users: Users) {
+    let key = |kid: String| StoredSigningKey {
+        kid,
+        private_key: vec![1],
+        encrypted: false,
+        created_at: at(100),
+        term: KeyTerm { signs_from: at(115), accepted_until: None },
+    };
+    users.port.ensure_signing_key(key("first".into())).await.unwrap();
+    let rotations = (0..4).map(|n| users.port.rotate_signing_key(key(format!("key {n}")), at(1_000)));
+    for rotated in join_all(rotations).await {
+        rotated.unwrap();
+    }
+    let keys = users.port.signing_keys().await.unwrap();
+    assert_eq!(keys.len(), 5);
+    let ends: Vec<_> = keys.iter().map(|key| key.term.accepted_until).collect();
+    assert_eq!(ends, [None, Some(at(1_000)), Some(at(1_000)), Some(at(1_000)), Some(at(1_000))]);
 }
 
 async fn the_first_server_secret_stays(users: Users) {

@@ -12,6 +12,7 @@ mod catalogue;
 mod contention;
 mod dead_letters;
 mod event_stream;
+mod keys;
 mod metrics;
 mod notifications;
 mod orders;

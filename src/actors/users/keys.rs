@@ -1,9 +1,11 @@
 //! The keys that sign access tokens and the server's secret: in the users store, encrypted
 //! where a secret is configured. Signing keys may be in files instead.
 //!
-//! In the store they are made at the first start, so that every process on one store accepts the others' tokens.
+//! In the store they are made at the first start, so that every process on one store accepts the others' tokens, and every
+//! process reads them again and again: a rotation reaches all of them without a restart.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chacha20poly1305::aead::{Aead, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
@@ -12,9 +14,12 @@ use ed25519_dalek::pkcs8::spki::DecodePublicKey;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use sha2::{Digest, Sha256};
 
-use super::tokens::{KeyMaterial, kid_of};
+use super::key_ring::{KeyId, KeyMaterial, KeyRing, NoSigningKey};
 use crate::actors::clock::now;
 use crate::actors::server_secret::ServerSecret;
+use crate::config::Secret;
+use crate::domain::signing_keys::{KeyTerm, Rotation};
+use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::users::{StoredSecret, StoredSigningKey, UserStore};
 
@@ -32,6 +37,8 @@ pub enum KeyError {
     File { path: PathBuf, reason: String },
     #[error("signing key {kid}: {reason}")]
     Invalid { kid: String, reason: String },
+    #[error(transparent)]
+    NoKey(#[from] NoSigningKey),
     #[error("the server's secret is encrypted under another auth.key_secret than the configured one")]
     WrongSecretOfServer,
     #[error("the server's secret in the users store is encrypted: set auth.key_secret")]
@@ -76,37 +83,65 @@ fn open(purpose: Purpose, sealed: &[u8], secret: &str) -> Option<Vec<u8>> {
     cipher(purpose, secret).decrypt(&Nonce::from(*nonce), sealed).ok()
 }
 
-/// The store's keys, newest first; the first one is made when there is none. An empty `secret` stores them as they are.
+/// A new key as it is stored; an empty `secret` stores it as it is.
+fn new_key(secret: &str, created_at: Timestamp, term: KeyTerm) -> StoredSigningKey {
+    let signing_key = SigningKey::from_bytes(&rand::random());
+    let document = signing_key.to_pkcs8_der().expect("an Ed25519 key always has a PKCS#8 form");
+    let encrypted = !secret.is_empty();
+    let private_key =
+        if encrypted { seal(Purpose::SigningKeys, document.as_bytes(), secret) } else { document.as_bytes().to_vec() };
+    let kid = KeyId::of(&signing_key.verifying_key()).to_string();
+    StoredSigningKey { kid, private_key, encrypted, created_at, term }
+}
+
+fn opened(key: &StoredSigningKey, secret: &str) -> Result<KeyMaterial, KeyError> {
+    let kid = || key.kid.clone();
+    let pkcs8 = match (key.encrypted, secret.is_empty()) {
+        (true, true) => return Err(KeyError::SecretMissing { kid: kid() }),
+        (true, false) => {
+            open(Purpose::SigningKeys, &key.private_key, secret).ok_or_else(|| KeyError::WrongSecret { kid: kid() })?
+        }
+        (false, _) => key.private_key.clone(),
+    };
+    let signing = SigningKey::from_pkcs8_der(&pkcs8)
+        .map_err(|error| KeyError::Invalid { kid: kid(), reason: error.to_string() })?;
+    Ok(KeyMaterial::signing(signing, key.term))
+}
+
+/// The store's keys, newest first; the first one is made when there is none. An empty `secret` stores it as it is.
 pub async fn stored_keys(store: &dyn UserStore, secret: &str) -> Result<Vec<KeyMaterial>, KeyError> {
     let mut stored = store.signing_keys().await?;
     if stored.is_empty() {
-        let signing_key = SigningKey::from_bytes(&rand::random());
-        let document = signing_key.to_pkcs8_der().expect("an Ed25519 key always has a PKCS#8 form");
-        let encrypted = !secret.is_empty();
-        let private_key = if encrypted {
-            seal(Purpose::SigningKeys, document.as_bytes(), secret)
-        } else {
-            document.as_bytes().to_vec()
-        };
-        let kid = kid_of(&signing_key.verifying_key());
+        let at = now();
         // Of several processes that start at once one wins; all go on with its key.
-        stored = store.ensure_signing_key(StoredSigningKey { kid, private_key, encrypted, created_at: now() }).await?;
+        let first = new_key(secret, at, KeyTerm { signs_from: at, accepted_until: None });
+        stored = store.ensure_signing_key(first).await?;
     }
-    stored
-        .iter()
-        .map(|key| {
-            let pkcs8 = match (key.encrypted, secret.is_empty()) {
-                (true, true) => return Err(KeyError::SecretMissing { kid: key.kid.clone() }),
-                (true, false) => open(Purpose::SigningKeys, &key.private_key, secret)
-                    .ok_or_else(|| KeyError::WrongSecret { kid: key.kid.clone() })?,
-                (false, _) => key.private_key.clone(),
-            };
-            let invalid =
-                |reason: &dyn ToString| KeyError::Invalid { kid: key.kid.clone(), reason: reason.to_string() };
-            let signing = SigningKey::from_pkcs8_der(&pkcs8).map_err(|error| invalid(&error))?;
-            Ok(KeyMaterial::signing(key.kid.clone(), signing))
-        })
-        .collect()
+    stored.iter().map(|key| opened(key, secret)).collect()
+}
+
+/// Adds a key to those of the store and ends the others; returns all, newest first.
+pub async fn rotate(store: &dyn UserStore, secret: &str, rotation: Rotation) -> Result<Vec<KeyMaterial>, KeyError> {
+    // By another secret than that of the keys which are there no process could read the new one.
+    stored_keys(store, secret).await?;
+    let new = new_key(secret, rotation.at, rotation.term());
+    let stored = store.rotate_signing_key(new, rotation.others_end()).await?;
+    stored.iter().map(|key| opened(key, secret)).collect()
+}
+
+/// How a process follows the keys of the store.
+#[derive(Clone)]
+pub struct FollowedKeys {
+    pub secret: Secret,
+    /// How often they are read.
+    pub every: Duration,
+}
+
+impl FollowedKeys {
+    /// Has a ring hold what is stored now. False: that is what it held.
+    pub async fn read_into(&self, ring: &KeyRing, store: &dyn UserStore) -> Result<bool, KeyError> {
+        Ok(ring.replace(&stored_keys(store, self.secret.expose()).await?)?)
+    }
 }
 
 /// The server's secret; it is made when there is none. An empty `secret` stores it as it is.
@@ -137,11 +172,11 @@ pub fn file_keys(signing: &Path, verification: &[PathBuf]) -> Result<Vec<KeyMate
         |path: &Path, reason: &dyn ToString| KeyError::File { path: path.to_owned(), reason: reason.to_string() };
     let read = |path: &Path| std::fs::read_to_string(path).map_err(|error| failed(path, &error));
     let key = SigningKey::from_pkcs8_pem(&read(signing)?).map_err(|error| failed(signing, &error))?;
-    let mut keys = vec![KeyMaterial::signing(kid_of(&key.verifying_key()), key)];
+    let mut keys = vec![KeyMaterial::signing(key, KeyTerm::ENDLESS)];
     for path in verification {
         let public =
             ed25519_dalek::VerifyingKey::from_public_key_pem(&read(path)?).map_err(|error| failed(path, &error))?;
-        keys.push(KeyMaterial::verifying(kid_of(&public), public));
+        keys.push(KeyMaterial::verifying(public));
     }
     Ok(keys)
 }

@@ -7,6 +7,7 @@
 
 mod accounts;
 pub mod hasher;
+pub mod key_ring;
 pub mod keys;
 pub mod mail_tokens;
 pub mod messages;
@@ -18,13 +19,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture, Supervised, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, Supervised, WrapFuture};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use self::hasher::{PasswordHasher, check_new_password};
+use self::keys::{FollowedKeys, KeyError};
 use self::mail_tokens::MailTokens;
 use self::messages::{
     ChangeRole, CheckSession, CheckSessions, CreateAccount, EditPreferences, GetUsers, ListUsers, Password,
@@ -57,6 +59,8 @@ const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
 pub struct UserTools {
     pub store: Arc<dyn UserStore>,
     pub tokens: AccessTokens,
+    /// `None`: the keys of the tokens are not the store's.
+    pub followed_keys: Option<FollowedKeys>,
     pub mail_tokens: MailTokens,
     pub hasher: PasswordHasher,
     /// How long a session lives after its last refresh.
@@ -72,11 +76,37 @@ pub struct UserTools {
 
 pub struct UserActor {
     tools: Arc<UserTools>,
+    /// Whether the signing keys could be read when that was last tried.
+    keys_readable: bool,
 }
 
 impl UserActor {
     pub fn new(tools: Arc<UserTools>) -> Self {
-        Self { tools }
+        Self { tools, keys_readable: true }
+    }
+
+    /// Reads the signing keys again and again: `souk keys rotate` changes them beside the servers.
+    fn follow_keys(&mut self, ctx: &mut Context<Self>) {
+        let Some(followed) = self.tools.followed_keys.clone() else { return };
+        let (tools, every) = (Arc::clone(&self.tools), followed.every);
+        let read = async move { followed.read_into(tools.tokens.keys(), tools.store.as_ref()).await };
+        let read = read.into_actor(self).map(move |read, actor, ctx| {
+            actor.note_keys(read);
+            ctx.run_later(every, Self::follow_keys);
+        });
+        ctx.spawn(read);
+    }
+
+    /// Says it once when the keys can be read no more.
+    fn note_keys(&mut self, read: Result<bool, KeyError>) {
+        match &read {
+            Ok(true) => {
+                tracing::info!(keys = self.tools.tokens.keys().public_keys(now()).len(), "signing keys changed")
+            }
+            Err(error) if self.keys_readable => tracing::warn!(%error, "could not read the signing keys"),
+            _ => {}
+        }
+        self.keys_readable = read.is_ok();
     }
 
     /// Removes the sessions and mail requests that have expired, beside the questions.
@@ -110,6 +140,7 @@ impl Actor for UserActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.follow_keys(ctx);
         ctx.run_later(FIRST_PURGE, |actor, ctx| actor.purge(ctx));
         ctx.run_interval(PURGE_EVERY, |actor, ctx| actor.purge(ctx));
     }

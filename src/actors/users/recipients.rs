@@ -70,11 +70,12 @@ mod tests {
     use crate::actors::ask::Address;
     use crate::actors::server_secret::ServerSecret;
     use crate::actors::users::hasher::PasswordHasher;
+    use crate::actors::users::key_ring::KeyMaterial;
     use crate::actors::users::mail_tokens::MailTokens;
     use crate::actors::users::messages::{
         CreateAccount, DeleteAccount, Password, RequestPasswordReset, RequestVerification, ResetPassword, VerifyEmail,
     };
-    use crate::actors::users::tokens::{AccessTokens, KeyMaterial};
+    use crate::actors::users::tokens::AccessTokens;
     use crate::domain::ids::{MailRequestId, TypedId};
     use crate::domain::mail_requests::MailRequestKind;
     use crate::domain::text::Email;
@@ -97,6 +98,7 @@ mod tests {
             let tools = UserTools {
                 store: store.clone(),
                 tokens: AccessTokens::new(&[KeyMaterial::generate()], "souk", "souk", 900).unwrap(),
+                followed_keys: None,
                 mail_tokens: tokens.clone(),
                 hasher: PasswordHasher::start(4, 1, 8, Duration::from_secs(60)),
                 refresh_token_days: 1,

@@ -3,20 +3,24 @@
 //! A token names its user, session, role and epoch; `kid` picks the key. What cannot be seen in a token (its session
 //! ended, its epoch passed) is checked against [`super::messages::CheckSession`].
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
-use ed25519_dalek::pkcs8::EncodePrivateKey;
-use ed25519_dalek::{SigningKey, VerifyingKey};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+use super::key_ring::{KeyId, KeyMaterial, KeyRing, NoSigningKey};
+use crate::actors::clock;
 use crate::domain::ids::{SessionId, UserId};
 use crate::domain::time::Timestamp;
 use crate::domain::users::Role;
 
 /// Clocks may differ by this much. Seconds.
-const LEEWAY_SECONDS: u64 = 5;
+pub const LEEWAY_SECONDS: u64 = 5;
+
+const ALGORITHM: &str = "EdDSA";
+const TYPE: &str = "at+jwt";
 
 /// What an access token says. Times are seconds since the epoch (RFC 7519).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,55 +40,32 @@ pub struct AccessClaims {
     pub jti: String,
 }
 
+/// The whole header of a token: one with anything else in it, such as the address of a key, is none of ours.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenHeader {
+    alg: String,
+    typ: String,
+    kid: String,
+}
+
+/// A token whose signature and times were checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedToken {
+    pub claims: AccessClaims,
+    /// The key that signed it.
+    pub key: KeyId,
+}
+
 /// The token is malformed, of another issuer or audience, out of its time, or not signed by one of the shop's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the access token is not valid")]
 pub struct InvalidAccessToken;
 
-/// An Ed25519 key: one that signs, or one whose tokens are only accepted.
-#[derive(Clone)]
-pub struct KeyMaterial {
-    kid: String,
-    signing: Option<SigningKey>,
-    verifying: VerifyingKey,
-}
-
-/// The id of a key: its first eight public bytes.
-pub fn kid_of(key: &VerifyingKey) -> String {
-    key.as_bytes()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-impl KeyMaterial {
-    pub fn signing(kid: String, key: SigningKey) -> Self {
-        Self { kid, verifying: key.verifying_key(), signing: Some(key) }
-    }
-
-    /// A new key that signs.
-    pub fn generate() -> Self {
-        let key = SigningKey::from_bytes(&rand::random());
-        Self::signing(kid_of(&key.verifying_key()), key)
-    }
-
-    pub fn verifying(kid: String, key: VerifyingKey) -> Self {
-        Self { kid, signing: None, verifying: key }
-    }
-}
-
-/// There is no key that signs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there is no signing key")]
-pub struct NoSigningKey;
-
-struct Keys {
-    current_kid: String,
-    signing: EncodingKey,
-    verifying: HashMap<String, DecodingKey>,
-}
-
 /// Signs and checks access tokens; cheap to clone.
 #[derive(Clone)]
 pub struct AccessTokens {
-    keys: Arc<RwLock<Keys>>,
+    keys: KeyRing,
     validation: Arc<Validation>,
     issuer: Arc<str>,
     audience: Arc<str>,
@@ -92,7 +73,7 @@ pub struct AccessTokens {
 }
 
 impl AccessTokens {
-    /// Signs with the first key that can and accepts all of them.
+    /// Signs with the key whose turn it is and accepts all of them in their terms.
     pub fn new(
         keys: &[KeyMaterial],
         issuer: &str,
@@ -106,12 +87,16 @@ impl AccessTokens {
         validation.set_audience(&[audience]);
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
         Ok(Self {
-            keys: Arc::new(RwLock::new(read_keys(keys)?)),
+            keys: KeyRing::new(keys)?,
             validation: Arc::new(validation),
             issuer: issuer.into(),
             audience: audience.into(),
             lifetime_seconds,
         })
+    }
+
+    pub fn keys(&self) -> &KeyRing {
+        &self.keys
     }
 
     /// A token for this session, with the time at which it expires.
@@ -131,36 +116,32 @@ impl AccessTokens {
             exp,
             jti,
         };
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let mut header = Header::new(Algorithm::EdDSA);
-        header.typ = Some("at+jwt".into());
-        header.kid = Some(keys.current_kid.clone());
-        let token = jsonwebtoken::encode(&header, &claims, &keys.signing)
-            .expect("plain claims under a key that was checked at start always sign");
+        let token = self.keys.with_signer(now, |id, key| {
+            let mut header = Header::new(Algorithm::EdDSA);
+            header.typ = Some(TYPE.into());
+            header.kid = Some(id.to_string());
+            jsonwebtoken::encode(&header, &claims, key)
+                .expect("plain claims under a key that was checked at start always sign")
+        });
         (token, Timestamp(exp * 1000))
     }
 
     /// What a token says, if it is one of ours and in its time.
-    pub fn verify(&self, token: &str) -> Result<AccessClaims, InvalidAccessToken> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidAccessToken)?;
-        if header.typ.as_deref() != Some("at+jwt") {
-            return Err(InvalidAccessToken);
-        }
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let key = header.kid.as_deref().and_then(|kid| keys.verifying.get(kid)).ok_or(InvalidAccessToken)?;
-        let token =
-            jsonwebtoken::decode::<AccessClaims>(token, key, &self.validation).map_err(|_| InvalidAccessToken)?;
-        Ok(token.claims)
+    pub fn verify(&self, token: &str) -> Result<CheckedToken, InvalidAccessToken> {
+        let header = header_of(token).ok_or(InvalidAccessToken)?;
+        let check = |key: KeyId, decoding: &DecodingKey| {
+            let token = jsonwebtoken::decode::<AccessClaims>(token, decoding, &self.validation).ok()?;
+            Some(CheckedToken { claims: token.claims, key })
+        };
+        self.keys.with_accepted(&header.kid, clock::now(), check).flatten().ok_or(InvalidAccessToken)
     }
 }
 
-fn read_keys(keys: &[KeyMaterial]) -> Result<Keys, NoSigningKey> {
-    let (current_kid, current) =
-        keys.iter().find_map(|key| Some((key.kid.clone(), key.signing.as_ref()?))).ok_or(NoSigningKey)?;
-    let pkcs8 = current.to_pkcs8_der().expect("an Ed25519 key always has a PKCS#8 form");
-    let verifying =
-        keys.iter().map(|key| (key.kid.clone(), DecodingKey::from_ed_der(key.verifying.as_bytes()))).collect();
-    Ok(Keys { current_kid, signing: EncodingKey::from_ed_der(pkcs8.as_bytes()), verifying })
+/// `None`: no header of a token of ours.
+fn header_of(token: &str) -> Option<TokenHeader> {
+    let (header, _) = token.split_once('.')?;
+    let header: TokenHeader = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
+    (header.alg == ALGORITHM && header.typ == TYPE).then_some(header)
 }
 
 #[cfg(test)]
@@ -182,9 +163,9 @@ mod tests {
     fn a_token_is_accepted_by_its_own_keys_only_and_in_its_time() {
         let key = KeyMaterial::generate();
         let ours = tokens(&key, "souk-api");
-        let now = crate::actors::clock::now();
-        let claims = ours.verify(&sign(&ours, now)).unwrap();
-        assert_eq!((claims.role, claims.epoch), (Role::Customer, 3));
+        let now = clock::now();
+        let checked = ours.verify(&sign(&ours, now)).unwrap();
+        assert_eq!((checked.claims.role, checked.claims.epoch, checked.key), (Role::Customer, 3, key.id));
         assert!(ours.verify(&sign(&ours, now.plus_millis(-904_000))).is_ok(), "5 s leeway");
         assert!(ours.verify(&sign(&ours, now.plus_millis(-907_000))).is_err(), "expired");
         assert!(ours.verify(&sign(&ours, now.plus_millis(60_000))).is_err(), "not yet valid");
@@ -193,5 +174,23 @@ mod tests {
         for broken in ["", "a.b.c", "eyJhbGciOiJub25lIn0.e30."] {
             assert_eq!(ours.verify(broken), Err(InvalidAccessToken));
         }
+    }
+
+    #[test]
+    fn what_a_key_signed_is_refused_once_its_term_is_over() {
+        let (old, new) = (KeyMaterial::generate(), KeyMaterial::generate());
+        let ours = tokens(&old, "souk-api");
+        let now = clock::now();
+        let token = sign(&ours, now);
+        let over_in = |millis| {
+            let mut key = old.clone();
+            key.term = key.term.ending(now.plus_millis(millis));
+            key
+        };
+        ours.keys().replace(&[new.clone(), over_in(60_000)]).unwrap();
+        assert_eq!(ours.verify(&token).map(|token| token.key), Ok(old.id));
+        assert_eq!(ours.verify(&sign(&ours, now)).map(|token| token.key), Ok(new.id));
+        ours.keys().replace(&[new, over_in(0)]).unwrap();
+        assert_eq!(ours.verify(&token), Err(InvalidAccessToken));
     }
 }

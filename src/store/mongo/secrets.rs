@@ -1,4 +1,4 @@
-//! Signing keys and the server's secret, in the users database: of several that are offered the first one stays.
+//! Signing keys and the server's secret, in the users database: of several first ones that are offered one stays.
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Binary, doc};
@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::database::MongoDatabase;
 use super::failure::{Failure, broken};
 use super::migrations::{Change, collection};
-use super::values::{self, bytes};
+use super::transaction::Tx;
+use super::values::{self, bytes, date};
+use crate::domain::signing_keys::KeyTerm;
 use crate::domain::time::Timestamp;
 use crate::store::users::{StoredSecret, StoredSigningKey};
 
@@ -28,6 +30,8 @@ pub(super) fn collections() -> [Change; 2] {
                 ("privateKey", &["binData"]),
                 ("encrypted", &["bool"]),
                 ("createdAt", &["date"]),
+                ("signsFrom?", &["date"]),
+                ("acceptedUntil?", &["date"]),
             ],
         ),
         collection(
@@ -48,6 +52,38 @@ struct KeyDocument {
     encrypted: bool,
     #[serde(with = "values::time")]
     created_at: Timestamp,
+    /// Missing: from the beginning.
+    #[serde(with = "values::optional_time", default, skip_serializing_if = "Option::is_none")]
+    signs_from: Option<Timestamp>,
+    #[serde(with = "values::optional_time", default, skip_serializing_if = "Option::is_none")]
+    accepted_until: Option<Timestamp>,
+}
+
+impl KeyDocument {
+    fn new(place: i64, key: StoredSigningKey) -> Self {
+        Self {
+            place,
+            kid: key.kid,
+            private_key: bytes(key.private_key),
+            encrypted: key.encrypted,
+            created_at: key.created_at,
+            signs_from: Some(key.term.signs_from),
+            accepted_until: key.term.accepted_until,
+        }
+    }
+}
+
+impl From<KeyDocument> for StoredSigningKey {
+    fn from(key: KeyDocument) -> Self {
+        let signs_from = key.signs_from.unwrap_or(KeyTerm::ENDLESS.signs_from);
+        Self {
+            kid: key.kid,
+            private_key: key.private_key.bytes,
+            encrypted: key.encrypted,
+            created_at: key.created_at,
+            term: KeyTerm { signs_from, accepted_until: key.accepted_until },
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -63,28 +99,42 @@ struct SecretDocument {
 
 pub(super) async fn signing_keys(database: &MongoDatabase) -> Result<Vec<StoredSigningKey>, Failure> {
     let found = database.collection::<KeyDocument>(SIGNING_KEYS).find(doc! {}).sort(doc! { "_id": -1 }).await?;
-    let stored = |key: KeyDocument| StoredSigningKey {
-        kid: key.kid,
-        private_key: key.private_key.bytes,
-        encrypted: key.encrypted,
-        created_at: key.created_at,
-    };
-    Ok(found.map_ok(stored).try_collect().await?)
+    Ok(found.map_ok(StoredSigningKey::from).try_collect().await?)
 }
 
 pub(super) async fn ensure_signing_key(
     database: &MongoDatabase,
     key: StoredSigningKey,
 ) -> Result<Vec<StoredSigningKey>, Failure> {
-    let document = KeyDocument {
-        place: FIRST,
-        kid: key.kid,
-        private_key: bytes(key.private_key),
-        encrypted: key.encrypted,
-        created_at: key.created_at,
-    };
+    let document = KeyDocument::new(FIRST, key);
     insert_first(database.collection(SIGNING_KEYS).insert_one(document).await)?;
     signing_keys(database).await
+}
+
+/// Two at once both write the key that was the newest, so that the later one sees what the earlier did.
+pub(super) async fn rotate_signing_key(
+    tx: &mut Tx,
+    key: &StoredSigningKey,
+    others_end: Timestamp,
+) -> Result<Vec<StoredSigningKey>, Failure> {
+    let keys = tx.collection::<KeyDocument>(SIGNING_KEYS);
+    let found = keys.find(doc! {}).sort(doc! { "_id": -1 }).session(tx.session()).await?;
+    let others = tx.collect(found).await?;
+    let place = others.first().map_or(FIRST, |newest| newest.place + 1);
+    let mut rotated = vec![key.clone()];
+    for other in others {
+        let (at, other) = (doc! { "_id": other.place }, StoredSigningKey::from(other));
+        if other.term.is_over(key.created_at) {
+            keys.delete_one(at).session(tx.session()).await?;
+            continue;
+        }
+        let term = other.term.ending(others_end);
+        let change = doc! { "$set": { "acceptedUntil": term.accepted_until.map(date) } };
+        keys.update_one(at, change).session(tx.session()).await?;
+        rotated.push(StoredSigningKey { term, ..other });
+    }
+    keys.insert_one(KeyDocument::new(place, key.clone())).session(tx.session()).await?;
+    Ok(rotated)
 }
 
 pub(super) async fn server_secret(database: &MongoDatabase) -> Result<Option<StoredSecret>, Failure> {

@@ -212,6 +212,16 @@ impl UserStore for MongoUserStore {
         self.database.write(async move { secrets::ensure_signing_key(&database, key).await }).await
     }
 
+    async fn rotate_signing_key(
+        &self,
+        key: StoredSigningKey,
+        others_end: Timestamp,
+    ) -> Result<Vec<StoredSigningKey>, StoreError> {
+        self.database
+            .transaction((key, others_end), |tx, (key, end)| Box::pin(secrets::rotate_signing_key(tx, key, *end)))
+            .await
+    }
+
     async fn server_secret(&self) -> Result<Option<StoredSecret>, StoreError> {
         let database = self.database.clone();
         self.database.read(async move { secrets::server_secret(&database).await }).await

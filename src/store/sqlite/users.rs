@@ -86,6 +86,7 @@ const MIGRATIONS: &[Migration] = &[
         name: "present users",
         sql: &["CREATE INDEX users_present ON users (position) WHERE erased_at IS NULL;"],
     },
+    Migration { name: "terms of signing keys", sql: &[secrets::TERMS] },
 ];
 
 /// The columns that [`decode`] reads.
@@ -270,6 +271,14 @@ impl UserStore for SqliteUserStore {
 
     async fn ensure_signing_key(&self, key: StoredSigningKey) -> Result<Vec<StoredSigningKey>, StoreError> {
         self.database.write(move |write| secrets::ensure_signing_key(write.sql(), &key)).await
+    }
+
+    async fn rotate_signing_key(
+        &self,
+        key: StoredSigningKey,
+        others_end: Timestamp,
+    ) -> Result<Vec<StoredSigningKey>, StoreError> {
+        self.database.write(move |write| secrets::rotate_signing_key(write.sql(), &key, others_end)).await
     }
 
     async fn server_secret(&self) -> Result<Option<StoredSecret>, StoreError> {

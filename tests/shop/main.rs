@@ -19,6 +19,7 @@ mod orders;
 mod own_account;
 mod passwords;
 mod recommendations;
+mod refresh;
 mod restarts;
 mod subscriptions;
 mod trusted_documents;

@@ -16,6 +16,7 @@ mod rebuild;
 mod stores;
 mod tree;
 mod trusted_documents;
+pub mod walk;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

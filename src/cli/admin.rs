@@ -1,11 +1,10 @@
 //! `souk admin create`: the first administrator, server running or not.
 
-use std::io::Read;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, print};
+use super::{Failure, password_from_stdin, print};
 use crate::actors::errors::DomainError;
 use crate::actors::users::messages::{CreateAccount, Password};
 use crate::app;
@@ -33,19 +32,8 @@ pub(super) struct CreateArgs {
 pub(super) fn run(config: &Config, command: &AdminCommand) -> Result<ExitCode, Failure> {
     let AdminCommand::Create(arguments) = command;
     let email = Email::parse(&arguments.email).map_err(|reason| Failure::usage(format!("--email: {reason}")))?;
-    let mut password = String::new();
-    std::io::stdin()
-        .take(64 * 1024)
-        .read_to_string(&mut password)
-        .map_err(|error| Failure::usage(format!("could not read the password from standard input: {error}")))?;
-    let password =
-        password.strip_suffix('\n').map_or(password.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
-    let account = CreateAccount {
-        email,
-        name: arguments.name.clone(),
-        password: Password(password.to_owned()),
-        role: Role::Admin,
-    };
+    let password = Password(password_from_stdin()?);
+    let account = CreateAccount { email, name: arguments.name.clone(), password, role: Role::Admin };
     match app::create_account(config, account)? {
         Ok(user) => {
             print(format_args!("created {} (ADMIN)", user.id));

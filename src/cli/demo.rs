@@ -1,13 +1,30 @@
-//! `souk demo`: fills an empty shop and ends, with progress on a terminal.
+//! `souk demo`: fills an empty shop and ends, with progress on a terminal; with `--walk` see `walk.rs`.
 
 use std::cell::RefCell;
 use std::process::ExitCode;
 
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Failure, print};
 use crate::app;
 use crate::config::Config;
+
+#[derive(Args)]
+pub(super) struct DemoArgs {
+    /// Walk every query and mutation of a running shop instead, and check each answer
+    #[arg(long)]
+    pub(super) walk: bool,
+    /// The shop's GraphQL address
+    #[arg(long, requires = "walk", default_value = "http://127.0.0.1:4000/graphql")]
+    pub(super) url: String,
+    /// E-mail address of an administrator of the shop [default: the demo shop's]
+    #[arg(long, requires_all = ["walk", "password_stdin"], value_name = "EMAIL")]
+    pub(super) admin: Option<String>,
+    /// Read the administrator's password from standard input; a final line end does not count
+    #[arg(long, requires = "admin")]
+    pub(super) password_stdin: bool,
+}
 
 pub(super) fn run(mut config: Config) -> Result<ExitCode, Failure> {
     if config.is_production() {

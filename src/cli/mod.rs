@@ -12,6 +12,7 @@ mod migrate;
 mod recommendations;
 mod schema;
 mod serve;
+mod walk;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -51,8 +52,8 @@ enum Command {
     Serve,
     /// Bring the stores to this version's schema
     Migrate,
-    /// Fill an empty shop with demo data
-    Demo,
+    /// Fill an empty shop with demo data, or walk through a running one
+    Demo(demo::DemoArgs),
     /// Accounts that run the shop
     #[command(subcommand)]
     Admin(admin::AdminCommand),
@@ -126,14 +127,16 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
-    if let Some(Command::Schema(command)) = &cli.command {
-        return schema::run(command);
+    match &cli.command {
+        Some(Command::Schema(command)) => return schema::run(command),
+        Some(Command::Demo(arguments)) if arguments.walk => return walk::run(arguments),
+        _ => {}
     }
     let config = load(&cli.settings)?;
     match &cli.command {
         None | Some(Command::Serve) => serve::run(config),
         Some(Command::Migrate) => migrate::run(&config),
-        Some(Command::Demo) => demo::run(config),
+        Some(Command::Demo(_)) => demo::run(config),
         Some(Command::Admin(command)) => admin::run(&config, command),
         Some(Command::Keys(command)) => keys::run(&config, command),
         Some(Command::DeadLetters(command)) => dead_letters::run(&config, command),
@@ -156,6 +159,18 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::GaveUp(format!("could not start a runtime: {error}")))
+}
+
+/// A password that is piped in; a final line end does not count.
+fn password_from_stdin() -> Result<String, Failure> {
+    use std::io::Read;
+    let mut password = String::new();
+    std::io::stdin()
+        .take(64 * 1024)
+        .read_to_string(&mut password)
+        .map_err(|error| Failure::usage(format!("could not read the password from standard input: {error}")))?;
+    let line = password.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));
+    Ok(line.unwrap_or(&password).to_owned())
 }
 
 /// Writes a command's result to stdout; a reader that has gone away (`| head`) is no failure.

@@ -8,6 +8,7 @@
 mod campaigns;
 mod catalogue;
 mod demo;
+pub mod doctor;
 mod keys;
 mod listeners;
 mod notifications;

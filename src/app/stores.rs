@@ -1,7 +1,7 @@
 //! Which adapter each port has: [`embedded`] in the data folder, or [`production`] on servers; stores and log are chosen apart.
 
-mod embedded;
-mod production;
+pub(super) mod embedded;
+pub(super) mod production;
 
 use std::sync::Arc;
 
@@ -134,7 +134,7 @@ fn log_failed(error: LogError) -> AppError {
     }
 }
 
-fn open_cache(config: &Config) -> Result<Option<Arc<dyn SharedCache>>, AppError> {
+pub(super) fn open_cache(config: &Config) -> Result<Option<Arc<dyn SharedCache>>, AppError> {
     match config.cache.kind {
         CacheKind::Memory => Ok(None),
         CacheKind::Redis => {

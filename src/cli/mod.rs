@@ -6,12 +6,14 @@ mod admin;
 mod config;
 mod dead_letters;
 mod demo;
+mod doctor;
 mod documents;
 mod keys;
 mod migrate;
 mod recommendations;
 mod schema;
 mod serve;
+mod shell;
 mod walk;
 
 use std::fmt;
@@ -52,6 +54,8 @@ enum Command {
     Serve,
     /// Bring the stores to this version's schema
     Migrate,
+    /// Look at everything that a start needs, and say how to mend what is wrong
+    Doctor,
     /// Fill an empty shop with demo data, or walk through a running one
     Demo(demo::DemoArgs),
     /// Accounts that run the shop
@@ -75,6 +79,10 @@ enum Command {
     /// The GraphQL schema
     #[command(subcommand)]
     Schema(schema::SchemaCommand),
+    /// Print a shell's completions
+    Completions(shell::CompletionsArgs),
+    /// Print the manual
+    Man(shell::ManArgs),
 }
 
 /// Why a command ended without success.
@@ -129,6 +137,8 @@ pub fn run() -> ExitCode {
 fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
     match &cli.command {
         Some(Command::Schema(command)) => return schema::run(command),
+        Some(Command::Completions(arguments)) => return Ok(shell::completions(arguments)),
+        Some(Command::Man(arguments)) => return shell::man(arguments),
         Some(Command::Demo(arguments)) if arguments.walk => return walk::run(arguments),
         _ => {}
     }
@@ -136,6 +146,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
     match &cli.command {
         None | Some(Command::Serve) => serve::run(config),
         Some(Command::Migrate) => migrate::run(&config),
+        Some(Command::Doctor) => doctor::run(&config),
         Some(Command::Demo(_)) => demo::run(config),
         Some(Command::Admin(command)) => admin::run(&config, command),
         Some(Command::Keys(command)) => keys::run(&config, command),
@@ -143,7 +154,9 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Some(Command::Recommendations(command)) => recommendations::run(&config, command),
         Some(Command::Documents(command)) => documents::run(&config, command),
         Some(Command::Config(command)) => config::run(&config, command),
-        Some(Command::Schema(_)) => unreachable!("answered before the configuration is read"),
+        Some(Command::Schema(_) | Command::Completions(_) | Command::Man(_)) => {
+            unreachable!("answered before the configuration is read")
+        }
     }
 }
 

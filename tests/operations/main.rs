@@ -6,6 +6,7 @@
 mod support;
 
 mod dashboards;
+mod doctor;
 mod files;
 mod logs;
 mod monitoring;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{AppError, History, OpenedLog, OpenedStores, Stores, log_failed};
 use crate::config::Config;
+use crate::kafka::LogError;
 use crate::kafka::backoff::Backoff;
 use crate::kafka::embedded::{self, EmbeddedLog, EmbeddedLogOptions};
 use crate::store::operations::OperationsStore;
@@ -33,6 +34,10 @@ pub(super) fn migrate_log(config: &Config) -> Result<String, AppError> {
     let (from, to) = embedded::migrate(&config.data_dir, &log_options(config)).map_err(log_failed)?;
     let steps = if from < to { vec!["event log"] } else { Vec::new() };
     Ok(Migrated { path: config.data_dir.join(embedded::FILE_NAME), from, to, steps }.to_string())
+}
+
+pub(in crate::app) fn inspect_log(config: &Config) -> Result<bool, LogError> {
+    embedded::inspect(&config.data_dir, &log_options(config))
 }
 
 pub(super) fn open_operations(config: &Config) -> Result<Arc<dyn OperationsStore>, AppError> {

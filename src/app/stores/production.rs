@@ -26,7 +26,7 @@ impl From<OpenError> for AppError {
     }
 }
 
-fn settings(config: &Config) -> MongoSettings {
+pub(in crate::app) fn mongo_settings(config: &Config) -> MongoSettings {
     let store = &config.store;
     let own = |domain: Domain| (domain, store.uri_of(domain).expose().to_owned());
     MongoSettings {
@@ -38,23 +38,23 @@ fn settings(config: &Config) -> MongoSettings {
 
 /// A line for each database.
 pub(super) async fn migrate_stores(config: &Config) -> Result<Vec<String>, AppError> {
-    let migrated = mongo::migrate(&settings(config), config.start_timeout()).await?;
+    let migrated = mongo::migrate(&mongo_settings(config), config.start_timeout()).await?;
     Ok(migrated.iter().map(ToString::to_string).collect())
 }
 
 pub(super) async fn open_operations(config: &Config) -> Result<Arc<dyn OperationsStore>, AppError> {
-    Ok(Arc::new(MongoOperationsStore::open_alone(&settings(config), config.start_timeout()).await?))
+    Ok(Arc::new(MongoOperationsStore::open_alone(&mongo_settings(config), config.start_timeout()).await?))
 }
 
 pub(super) async fn open_history(config: &Config) -> Result<History, AppError> {
-    let (settings, patience) = (settings(config), config.start_timeout());
+    let (settings, patience) = (mongo_settings(config), config.start_timeout());
     let orders = MongoOrderStore::open_alone(&settings, patience).await?;
     let recommendations = MongoRecommendationStore::open_alone(&settings, patience).await?;
     Ok((Arc::new(orders), Arc::new(recommendations)))
 }
 
 pub(super) async fn open_users(config: &Config) -> Result<Arc<dyn UserStore>, AppError> {
-    Ok(Arc::new(MongoUserStore::open_alone(&settings(config), config.start_timeout()).await?))
+    Ok(Arc::new(MongoUserStore::open_alone(&mongo_settings(config), config.start_timeout()).await?))
 }
 
 /// Fires again and again, until nobody listens.
@@ -73,7 +73,7 @@ fn every(period: Duration) -> watch::Receiver<u64> {
     fired
 }
 
-fn broker(config: &Config) -> BrokerSettings {
+pub(in crate::app) fn broker_settings(config: &Config) -> BrokerSettings {
     let events = &config.events;
     let mechanism = match events.sasl {
         SaslMechanism::None => None,
@@ -97,13 +97,13 @@ fn broker(config: &Config) -> BrokerSettings {
 }
 
 pub(super) async fn open_log(config: &Config) -> Result<OpenedLog, AppError> {
-    let log = Arc::new(BrokerLog::open(broker(config)).await.map_err(log_failed)?);
+    let log = Arc::new(BrokerLog::open(broker_settings(config)).await.map_err(log_failed)?);
     let closing = Arc::clone(&log);
     Ok(OpenedLog { log, close: Box::new(move || closing.close()) })
 }
 
 pub(super) async fn open_stores(config: &Config) -> Result<OpenedStores, AppError> {
-    let opened = MongoStores::open(&settings(config), config.start_timeout()).await?;
+    let opened = MongoStores::open(&mongo_settings(config), config.start_timeout()).await?;
     for migrated in opened.migrated.iter().filter(|migrated| !migrated.steps.is_empty()) {
         tracing::info!("{migrated}");
     }

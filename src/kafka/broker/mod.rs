@@ -21,6 +21,7 @@ use consumer::{BrokerConsumer, Seat};
 use producer::Producer;
 use tail::BrokerTail;
 use topics::{Names, Topics};
+pub use topics::{State as TopicsFound, inspect};
 
 mod clients;
 mod closing;

@@ -120,10 +120,21 @@ fn make(settings: &BrokerSettings, names: &Names, runtime: &Handle) -> Result<()
     }
 }
 
-enum State {
+/// What [`look`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum State {
     Ready,
     Missing(Vec<Topic>),
     Leaderless(Topic),
+}
+
+/// Looks at the topics and makes none. Another number of partitions is an error.
+pub async fn inspect(settings: BrokerSettings) -> Result<State, LogError> {
+    blocking(move || {
+        let admin: AdminClient<Quiet> = config(&settings).create_with_context(Quiet).map_err(away)?;
+        look(&admin, &settings, &Names::new(&settings.prefix))
+    })
+    .await
 }
 
 fn look(admin: &AdminClient<Quiet>, settings: &BrokerSettings, names: &Names) -> Result<State, LogError> {

@@ -118,6 +118,16 @@ pub fn migrate(data_dir: &Path, options: &EmbeddedLogOptions) -> Result<(u32, u3
     Ok((from, schema::SCHEMA_VERSION))
 }
 
+/// Looks at `events.db` and changes nothing; false: it is not there, a start makes it. Blocks.
+pub fn inspect(data_dir: &Path, options: &EmbeddedLogOptions) -> Result<bool, LogError> {
+    let path = data_dir.join(FILE_NAME);
+    let there = path.try_exists().map_err(|error| LogError::Broken(error.to_string()))?;
+    if there {
+        schema::inspect(&path, options.partitions)?;
+    }
+    Ok(there)
+}
+
 impl Drop for EmbeddedLog {
     fn drop(&mut self) {
         self.close();

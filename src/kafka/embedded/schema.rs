@@ -69,6 +69,21 @@ fn offset_of(place: i64) -> i64 {
     place & ((1 << OFFSET_BITS) - 1)
 }
 
+/// Whether the file is whole, of this version, and has these partitions. Changes nothing.
+pub(super) fn inspect(path: &Path, partitions: u32) -> Result<(), LogError> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failure)?;
+    let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failure)?;
+    if version != SCHEMA_VERSION {
+        return Err(LogError::Broken(format!("events.db has version {version}, expected {SCHEMA_VERSION}")));
+    }
+    let existing: u32 = connection.query_row("SELECT partitions FROM log", [], |row| row.get(0)).map_err(failure)?;
+    if existing != partitions {
+        return Err(LogError::PartitionCount { existing, configured: partitions });
+    }
+    let complaint: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failure)?;
+    if complaint == "ok" { Ok(()) } else { Err(LogError::Broken(complaint)) }
+}
+
 /// Opens the file for its one writer and makes what is missing; also the version that the file had.
 pub(super) fn open_writer(path: &Path, partitions: u32) -> Result<(Connection, TopicIds, u32), LogError> {
     let connection = Connection::open(path).map_err(failure)?;

@@ -152,7 +152,7 @@ pub(super) async fn migrate(database: &Database, migrations: &[Migration]) -> Re
     Ok(Migrated { database: name.to_owned(), from, to: known, steps })
 }
 
-async fn version(database: &Database) -> Result<u32, Failure> {
+pub(super) async fn version(database: &Database) -> Result<u32, Failure> {
     let steps = database.collection::<Done>(MIGRATIONS);
     let mut newest = steps.find(doc! {}).sort(doc! { "_id": -1 }).limit(1).await?;
     Ok(newest.try_next().await?.map_or(0, |done| done.version))

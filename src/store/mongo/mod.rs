@@ -35,6 +35,7 @@ mod evidence;
 mod failure;
 mod generations;
 mod inbox;
+mod inspection;
 mod intake;
 mod inventory;
 mod mail_requests;
@@ -68,6 +69,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use connections::Connections;
+pub use inspection::{DatabaseFound, ServerFound, inspect};
 pub use migrations::{Migrated, OpenError};
 pub use notifications::MongoNotificationStore;
 pub use operations::MongoOperationsStore;
@@ -112,14 +114,18 @@ impl MongoSettings {
 macro_rules! store_over_database {
     ($store:ident, $domain:ident, $migrations:expr $(, $field:ident: $value:expr)*) => {
         impl $store {
+            /// Whose database it is, and the steps to its newest version.
+            pub(super) const SCHEMA: (crate::config::Domain, &'static [super::migrations::Migration]) =
+                (crate::config::Domain::$domain, $migrations);
+
             /// Connects to the domain's database and brings it to the newest version.
             pub async fn open(
                 connections: &std::sync::Arc<super::Connections>,
                 settings: &super::MongoSettings,
             ) -> Result<(Self, super::Migrated), super::OpenError> {
-                let domain = crate::config::Domain::$domain;
+                let (domain, migrations) = Self::SCHEMA;
                 let (database, migrated) =
-                    super::database::MongoDatabase::open(connections, settings, domain, $migrations).await?;
+                    super::database::MongoDatabase::open(connections, settings, domain, migrations).await?;
                 Ok((Self { database, $($field: $value),* }, migrated))
             }
 

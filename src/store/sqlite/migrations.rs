@@ -86,6 +86,6 @@ pub(super) fn migrate(
     Ok(Migrated { path: path.to_owned(), from, to: known, steps })
 }
 
-fn version(connection: &Connection) -> rusqlite::Result<u32> {
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<u32> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }

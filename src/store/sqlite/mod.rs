@@ -12,6 +12,7 @@ mod database;
 mod deliveries;
 mod evidence;
 mod failure;
+mod inspection;
 mod inventory;
 mod lock;
 mod mail_requests;
@@ -33,6 +34,7 @@ mod writer;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use inspection::{FileFound, FileState, inspect};
 pub use lock::{DataDirLock, LockError};
 pub use migrations::{Migrated, OpenError};
 pub use notifications::SqliteNotificationStore;
@@ -108,6 +110,9 @@ pub fn migrate(data_dir: &Path) -> Result<Vec<Migrated>, OpenError> {
 macro_rules! store_over_database {
     ($store:ident, $domain:literal, $migrations:expr) => {
         impl $store {
+            /// The name of its file, and the newest version that this program knows.
+            pub(super) const FILE: (&'static str, u32) = (concat!($domain, ".db"), $migrations.len() as u32);
+
             /// Opens the file, makes it if it is missing, and brings it to the newest version. Blocks.
             pub fn open(
                 path: &std::path::Path,
@@ -122,7 +127,7 @@ macro_rules! store_over_database {
             ) -> Result<(Self, super::migrations::Migrated), super::migrations::OpenError> {
                 super::lock::create_data_dir(data_dir)
                     .map_err(|source| super::migrations::OpenError::Folder { path: data_dir.to_owned(), source })?;
-                Self::open(&data_dir.join(concat!($domain, ".db")))
+                Self::open(&data_dir.join(Self::FILE.0))
             }
 
             /// Finishes what was accepted and closes the file. Blocks; later calls are refused.

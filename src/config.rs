@@ -80,6 +80,7 @@ section! {
         supervision: SupervisionConfig = SupervisionConfig::default(),
         faults: FaultsConfig = FaultsConfig::default(),
         log: LogConfig = LogConfig::default(),
+        traces: TracesConfig = TracesConfig::default(),
     }
 }
 
@@ -299,6 +300,14 @@ section! {
     LogConfig {
         format: LogFormat = LogFormat::Auto,
         level: String = "info,actix_server=warn".into(),
+    }
+}
+
+section! {
+    TracesConfig {
+        /// Empty: nothing is sent.
+        otlp_endpoint: String = String::new(),
+        sample_percent: u32 = 100,
     }
 }
 

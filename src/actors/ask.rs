@@ -23,6 +23,7 @@ use super::mailbox::Lane;
 use super::supervisor::SupervisedActor;
 use super::supervisor::panics;
 use super::supervisor::status::Failure;
+use crate::telemetry::traces;
 
 /// Why an ask has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -94,7 +95,7 @@ impl<A: SupervisedActor> Address<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        let question = Arc::new(Question::new(message));
+        let question = Arc::new(Question::new(message, self.name()));
         let answer = match self.inbox.push(lane, Arc::clone(&question) as Arc<dyn Envelope<A>>) {
             // `timeout` looks at the answer first and registers its timer only if there is none yet.
             Ok(()) => tokio::time::timeout(deadline, Answer { question }).await.unwrap_or(Err(AskError::Timeout)),
@@ -105,6 +106,13 @@ impl<A: SupervisedActor> Address<A> {
         }
         answer
     }
+}
+
+/// The name of a message's type without its modules.
+fn name_of<M>() -> &'static str {
+    let name = std::any::type_name::<M>();
+    let name = name.split_once('<').map_or(name, |(name, _)| name);
+    name.rsplit("::").next().unwrap_or(name)
 }
 
 /// A queued message without its type.
@@ -118,7 +126,7 @@ pub(super) trait Envelope<A: SupervisedActor>: Send + Sync {
 
 struct Question<M: Message> {
     state: Mutex<QuestionState<M>>,
-    /// The asker's: what the actor does about the message belongs to it.
+    /// What the actor does about the message belongs to it: the asker's, or one of the question below it.
     span: Span,
 }
 
@@ -131,9 +139,11 @@ struct QuestionState<M: Message> {
 }
 
 impl<M: Message> Question<M> {
-    fn new(message: M) -> Self {
+    fn new(message: M, actor: &str) -> Self {
         let state = QuestionState { message: Some(message), answer: None, answered: false, asker: None };
-        Self { state: Mutex::new(state), span: Span::current() }
+        let asked = tracing::info_span!(target: traces::TARGET, "ask", actor, message = name_of::<M>());
+        let span = if asked.is_disabled() { Span::current() } else { asked };
+        Self { state: Mutex::new(state), span }
     }
 
     fn lock(&self) -> MutexGuard<'_, QuestionState<M>> {

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Failure, print};
 use crate::app::{self, App, AppError, Ended};
 use crate::config::{Config, LogFormat};
+use crate::telemetry::traces::TraceSettings;
 use crate::telemetry::{self, LogStyle};
 
 pub(super) fn run(config: Config) -> Result<ExitCode, Failure> {
@@ -16,7 +17,10 @@ pub(super) fn run(config: Config) -> Result<ExitCode, Failure> {
         LogFormat::Json => LogStyle::Json,
         LogFormat::Text => LogStyle::Text,
     };
-    telemetry::init_logs(style, &config.log.level).map_err(|error| Failure::usage(format!("log.level: {error}")))?;
+    let endpoint = Some(config.traces.otlp_endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
+    let traces = TraceSettings { endpoint, sample_percent: config.traces.sample_percent };
+    // Dropped last: what the end of the shop does is told too.
+    let _telemetry = telemetry::init(style, &config.log.level, &traces).map_err(Failure::usage)?;
     app::raise_open_files_limit();
     actix_rt::System::new().block_on(serve(config))
 }

@@ -136,6 +136,15 @@ impl Config {
         for origin in self.gateway.allowed_origins.iter().filter(|origin| *origin != "*") {
             check.origin("gateway.allowed_origins", origin);
         }
+        let collector = &self.traces.otlp_endpoint;
+        if !collector.is_empty() {
+            check.origin("traces.otlp_endpoint", collector);
+            if !collector.starts_with("http://") {
+                let advice = "name a collector near this process, which sends on as it likes: http://127.0.0.1:4318";
+                check.push("traces.otlp_endpoint", "it does not start with http://", advice);
+            }
+        }
+        check.range("traces.sample_percent", self.traces.sample_percent, 1..=100);
         check.name_prefix("store.prefix", &self.store.prefix, 30);
         check.name_prefix("events.prefix", &self.events.prefix, 100);
         if let Err(what) = MailSender::parse(&self.mail.from) {

@@ -185,6 +185,17 @@ impl PendingEvent {
     pub fn id(&self) -> String {
         format!("{}-{}", self.aggregate, self.sequence)
     }
+
+    pub fn traceparent(&self) -> Option<&str> {
+        self.headers.iter().find(|(name, _)| name == header::TRACEPARENT).map(|(_, value)| value.as_str())
+    }
+
+    /// Makes it follow from what `traceparent` names, unless it follows from something already.
+    pub fn follow(&mut self, traceparent: &str) {
+        if self.traceparent().is_none() {
+            self.headers.push((header::TRACEPARENT.to_owned(), traceparent.to_owned()));
+        }
+    }
 }
 
 /// A record as the log carried it: enough to handle it again, or to show it as a dead letter.

@@ -128,6 +128,8 @@ pub struct Notification {
     pub sent_at: Option<Timestamp>,
     /// Of its last event.
     pub event_sequence: i64,
+    /// The trace that its mail and its events belong to.
+    pub traceparent: Option<String>,
 }
 
 /// A notification to be saved.
@@ -138,6 +140,7 @@ pub struct NewNotification {
     pub content: Content,
     /// Names the cause: the same cause tells a user once, however often it is handled.
     pub dedupe_key: String,
+    pub traceparent: Option<String>,
 }
 
 impl NewNotification {
@@ -161,6 +164,7 @@ impl NewNotification {
             created_at: at,
             sent_at: None,
             event_sequence: 0,
+            traceparent: self.traceparent,
         }
     }
 }
@@ -173,7 +177,7 @@ impl Notification {
     /// The event that this notification changed; counts it.
     pub fn event(&mut self, event_type: &'static str, at: Timestamp) -> PendingEvent {
         self.event_sequence += 1;
-        let event = PendingEvent::new(
+        let mut event = PendingEvent::new(
             Topic::NotificationEvents,
             source::NOTIFICATIONS,
             event_type,
@@ -182,6 +186,9 @@ impl Notification {
             at,
             &self.changed(),
         );
+        if let Some(traceparent) = &self.traceparent {
+            event.follow(traceparent);
+        }
         PendingEvent { key: self.user_id.to_string(), ..event }
     }
 
@@ -350,6 +357,7 @@ mod tests {
             user_id: UserId::from_uuid(Uuid::from_u128(2)),
             content,
             dedupe_key: "cause".into(),
+            traceparent: None,
         }
     }
 

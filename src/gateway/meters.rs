@@ -33,6 +33,13 @@ impl RootFields {
         // Nothing but `__typename`, or nothing at all.
         found.unwrap_or_else(|| Self::One(Name::new("__typename")))
     }
+
+    pub fn name(&self) -> &str {
+        match self {
+            Self::One(name) => name,
+            Self::Several => SEVERAL,
+        }
+    }
 }
 
 fn collect(

@@ -6,7 +6,8 @@ use actix_web::http::header::{HeaderMap, HeaderName};
 use tracing::Span;
 use uuid::Uuid;
 
-use crate::telemetry::trace_context::{TraceId, trace_of};
+use crate::telemetry::trace_context::{TraceId, TraceParent};
+use crate::telemetry::traces;
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -19,26 +20,31 @@ pub struct RequestIds {
     pub request: Arc<str>,
     /// In `extensions.traceId` of every error.
     pub trace: TraceId,
+    /// The client's span that asks, where it has one.
+    caller: Option<TraceParent>,
 }
 
 impl RequestIds {
     /// By the client's own names for its request, where it has some that are safe in a log line.
     pub fn of(headers: &HeaderMap) -> Self {
-        let trace = headers.get(&TRACEPARENT).and_then(|value| trace_of(value.to_str().ok()?));
+        let caller = headers.get(&TRACEPARENT).and_then(|value| TraceParent::parse(value.to_str().ok()?));
         Self {
             request: client_request_id(headers).unwrap_or_else(new_request_id),
-            trace: trace.unwrap_or_else(TraceId::random),
+            trace: caller.map_or_else(TraceId::random, |caller| caller.trace),
+            caller,
         }
     }
 
     /// Of another operation on the same socket.
     pub fn another(&self) -> Self {
-        Self { request: new_request_id(), trace: TraceId::random() }
+        Self { request: new_request_id(), trace: TraceId::random(), caller: None }
     }
 
     /// What is done inside it is about this request. Kept at any level of the log: errors are told at the highest.
     pub fn span(&self) -> Span {
-        tracing::error_span!("request", request_id = &*self.request, trace_id = %self.trace)
+        let span = tracing::error_span!("request", request_id = &*self.request, trace_id = %self.trace);
+        traces::follow(&span, self.trace, self.caller);
+        span
     }
 }
 

@@ -9,6 +9,7 @@ use async_graphql::{Data, Executor, Request, Response, Value, Variables};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::time::timeout;
+use tracing::Instrument;
 
 use super::auth::{Auth, Credential};
 use super::context::{EventIds, RequestInfo, Viewer};
@@ -22,7 +23,7 @@ use super::settings::HttpSettings;
 use super::top_level_errors::refine_value_errors;
 use super::trusted_documents::TrustedDocuments;
 use super::variable_values::InputTypes;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, traces};
 
 /// So many waits for a verdict an operation may have on top of the request's own time.
 const MAX_VERDICT_WAITS: u32 = 3;
@@ -201,9 +202,11 @@ impl GraphqlService {
         let waits = LONGEST_WAIT * parsed.facts.verdict_waits.min(MAX_VERDICT_WAITS);
         let limit = self.settings.request_timeout + waits;
         let meter = Arc::clone(self.meters.of(&parsed.facts.root_fields));
+        let (kind, name) = (parsed.facts.kind, parsed.facts.root_fields.name());
+        let span = tracing::info_span!(target: traces::TARGET, "operation", otel.name = format_args!("{kind} {name}"));
         let (request, RequestText { text, keep_as }) = self.request(parsed, viewer, info);
         let began = Instant::now();
-        let response = match timeout(limit, self.executor.execute(request)).await {
+        let response = match timeout(limit, self.executor.execute(request).instrument(span)).await {
             Ok(mut response) => {
                 self.types.put_nulls(&mut response, document.parsed(), operation_name.as_deref());
                 if !is_request_error(&response) {

@@ -235,7 +235,6 @@ fn segment_text(segment: &PathSegment) -> String {
 mod tests {
     use super::*;
     use crate::gateway::request_ids::RequestIds;
-    use crate::telemetry::trace_context::trace_of;
     use async_graphql::Value;
 
     const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -276,7 +275,11 @@ mod tests {
 
     #[test]
     fn every_error_leaves_with_a_code_and_the_request_id_and_no_internals() {
-        let ids = RequestIds { request: "r-1".into(), trace: trace_of(TRACEPARENT).unwrap() };
+        let mut headers = actix_web::http::header::HeaderMap::new();
+        for (name, value) in [("x-request-id", "r-1"), ("traceparent", TRACEPARENT)] {
+            headers.insert(name.parse().unwrap(), value.parse().unwrap());
+        }
+        let ids = RequestIds::of(&headers);
         let info = RequestInfo { ids, client_address: [127, 0, 0, 1].into(), user_agent: None };
         let mut missing = ServerError::new("Data `souk::gateway::context::Shop` does not exist.", None);
         missing.path = vec![PathSegment::Field("me".into())];

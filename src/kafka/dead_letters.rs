@@ -12,7 +12,9 @@ use super::Record;
 use super::consumer::{BatchHandler, BatchOutcome, ConsumedEvent, EventFailure, HandlerError};
 use crate::actors::clock::now;
 use crate::domain::dead_letters::{DeadLetter, is_replay_header};
-use crate::domain::events::{HEADER_ORIGIN, HEADER_ROUND, PendingEvent, StoredRecord, Topic, event_type, source};
+use crate::domain::events::{
+    HEADER_ORIGIN, HEADER_ROUND, PendingEvent, StoredRecord, Topic, event_type, header, source,
+};
 use crate::domain::time::Timestamp;
 use crate::store::consumption::Consumption;
 use crate::store::operations::OperationsStore;
@@ -72,7 +74,11 @@ pub(super) fn letter(group: &str, record: &Record, reason: &str, attempts: u32, 
 /// The event by which a letter travels to the operations store.
 pub(super) fn letter_event(letter: &DeadLetter, source: &'static str) -> PendingEvent {
     let (topic, id) = (Topic::DeadLetterQueue, letter.id.clone());
-    PendingEvent::new(topic, source, event_type::DEAD_LETTER, id, 1, letter.failed_at, letter)
+    let mut event = PendingEvent::new(topic, source, event_type::DEAD_LETTER, id, 1, letter.failed_at, letter);
+    if let Some((_, cause)) = letter.record.headers.iter().find(|(name, _)| name == header::TRACEPARENT) {
+        event.follow(cause);
+    }
+    event
 }
 
 /// Keeps the letters that arrive on `dead-letter-queue`.

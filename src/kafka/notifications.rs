@@ -19,7 +19,7 @@ use crate::domain::notifications::GROUP;
 use crate::domain::notifications::intake::{
     Cause, Intake, of_campaign_chunk, of_order_event, of_recommendation, of_user_event,
 };
-use crate::store::consumption::Consumption;
+use crate::store::consumption::{Causes, Consumption};
 
 pub struct NotificationHandler {
     notifications: Address<NotificationActor>,
@@ -68,7 +68,7 @@ impl BatchHandler for NotificationHandler {
         let mut intake = Vec::with_capacity(events.len());
         let mut failures = Vec::new();
         for (position, event) in events.iter().enumerate() {
-            match intake_of(event) {
+            match intake_of(event, &consumption.causes) {
                 Ok(asked) => intake.extend(asked),
                 Err(error) => failures.push(EventFailure::undecodable(position, &error)),
             }
@@ -82,10 +82,12 @@ impl BatchHandler for NotificationHandler {
     }
 }
 
-fn intake_of(event: &ConsumedEvent) -> Result<Vec<Intake>, DecodeError> {
+fn intake_of(event: &ConsumedEvent, causes: &Causes) -> Result<Vec<Intake>, DecodeError> {
     // Ids are unique within their source only.
     let key = format!("{}/{}", event.record.header(envelope::SOURCE).unwrap_or_default(), event.id());
-    let cause = Cause { key: &key, new_id: &|| NotificationId::from_uuid(Uuid::now_v7()) };
+    let new_id = &|| NotificationId::from_uuid(Uuid::now_v7());
+    let traceparent = causes.of(event.id()).map(|cause| cause.to_string());
+    let cause = Cause { key: &key, new_id, traceparent: traceparent.as_deref() };
     Ok(match event.record.topic {
         Topic::UserEvents => of_user_event(event.event_type(), &event.body::<UserChanged>()?, cause),
         Topic::OrderEvents => of_order_event(event.body::<OrderChanged>()?, cause),
@@ -138,13 +140,16 @@ mod tests {
 
     #[test]
     fn only_the_replay_of_a_letter_queues_a_dead_mail_again() {
-        assert_eq!(intake_of(&died(&[])), Ok(Vec::new()), "the event by which it died");
+        assert_eq!(intake_of(&died(&[]), &Causes::default()), Ok(Vec::new()), "the event by which it died");
         let origin = (HEADER_ORIGIN, "notification-events/0/7");
         let replay = |round| died(&[(HEADER_REPLAY_GROUP, GROUP), (HEADER_ROUND, round), origin]);
         let id = NotificationId::from_uuid(Uuid::from_u128(1));
-        assert_eq!(intake_of(&replay("3")), Ok(vec![Intake::Requeue { id, round: 3 }]));
-        assert!(matches!(intake_of(&replay("x")), Err(DecodeError::BadHeader { header: HEADER_ROUND, .. })));
+        assert_eq!(intake_of(&replay("3"), &Causes::default()), Ok(vec![Intake::Requeue { id, round: 3 }]));
+        assert!(matches!(
+            intake_of(&replay("x"), &Causes::default()),
+            Err(DecodeError::BadHeader { header: HEADER_ROUND, .. })
+        ));
         let without = died(&[(HEADER_REPLAY_GROUP, GROUP), origin]);
-        assert_eq!(intake_of(&without), Err(DecodeError::MissingHeader(HEADER_ROUND)));
+        assert_eq!(intake_of(&without, &Causes::default()), Err(DecodeError::MissingHeader(HEADER_ROUND)));
     }
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tracing::Span;
 
 use super::backoff::Backoff;
 use super::consumer::stopped;
@@ -26,6 +27,8 @@ use crate::domain::events::PendingEvent;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::outbox::{Outbox, PendingEventId};
+use crate::telemetry::trace_context::TraceParent;
+use crate::telemetry::traces;
 
 #[derive(Clone)]
 pub struct RelaySettings {
@@ -311,11 +314,14 @@ impl<'a> Round<'a> {
             if ids.is_empty() {
                 continue;
             }
+            // They end when the log has the events.
+            let publishing = publishing(&batch);
             // Under load a clear that is due goes along with the append instead of holding it up.
             let clear_due = self.to_clear.len() >= relay.settings.clear_batch
                 || self.clear_at.is_some_and(|due| due <= Instant::now());
             let (appended, cleared) =
                 tokio::join!(relay.log.append(batch), async { if clear_due { self.clear().await } else { Ok(()) } });
+            drop(publishing);
             if let Err(error) = appended {
                 if let LogError::TooLarge { aggregate, sequence, .. } = &error {
                     self.refuse(aggregate, *sequence, &error);
@@ -458,4 +464,14 @@ impl Published {
         }
         self.recent.insert(aggregate, last);
     }
+}
+/// A span for each event whose trace is known, where there is a collector.
+fn publishing(events: &[PendingEvent]) -> Vec<Span> {
+    let traced = events.iter().filter_map(|event| Some((event, TraceParent::parse(event.traceparent()?)?)));
+    let span = |(event, cause): (&PendingEvent, TraceParent)| {
+        let span = tracing::info_span!(target: traces::TARGET, "publish", event = &*event.event_type);
+        traces::continue_from(&span, cause);
+        span
+    };
+    traced.map(span).filter(|span| !span.is_disabled()).collect()
 }

@@ -3,12 +3,15 @@
 //! The offset moves in the transaction of the effect, by condition: when the stored offset is not the one the consumer
 //! started from, another process owns the partition now and nothing is written.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 
 use super::StoreError;
 pub use crate::domain::events::StoredRecord;
 use crate::domain::events::{PendingEvent, Topic};
 use crate::domain::time::Timestamp;
+use crate::telemetry::trace_context::TraceParent;
 
 /// Where a group goes on in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +56,32 @@ pub struct Consumption {
     pub unpark: Vec<ParkedId>,
     /// Saved as pending events of this domain for the topic `dead-letter-queue`.
     pub dead_letters: Vec<PendingEvent>,
+    /// What the events that the effect emits follow from.
+    pub causes: Causes,
+}
+
+/// The traces of the events of a batch. An event that its effect emits goes on with the trace of the one that has its
+/// aggregate, or its key, for a key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Causes(HashMap<String, TraceParent>);
+
+impl Causes {
+    /// Known by the key of the event, and by its id where several have that key.
+    pub fn add(&mut self, name: &str, cause: TraceParent) {
+        self.0.insert(name.to_owned(), cause);
+    }
+
+    pub fn of(&self, name: &str) -> Option<TraceParent> {
+        self.0.get(name).copied()
+    }
+
+    /// Puts an emitted event into its cause's trace; `otherwise` is the cause of those that nothing here is known of.
+    pub fn trace(&self, event: &mut PendingEvent, otherwise: Option<TraceParent>) {
+        let cause = self.of(&event.aggregate).or_else(|| self.of(&event.key)).or(otherwise);
+        if let Some(cause) = cause {
+            event.follow(&cause.to_string());
+        }
+    }
 }
 
 /// Whether a consumption was written.
@@ -75,4 +104,38 @@ pub trait ConsumptionStore: Send + Sync {
 
     /// Moves on without an effect.
     async fn consume(&self, consumption: Consumption) -> Result<Consumed<()>, StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::events::{event_type, source};
+
+    #[test]
+    fn an_event_follows_the_cause_of_its_aggregate_then_of_its_key_and_keeps_the_one_that_it_has() {
+        let cause = |digit: char| {
+            let header = format!("00-{}-{}-01", String::from(digit).repeat(32), String::from(digit).repeat(16));
+            TraceParent::parse(&header).unwrap()
+        };
+        let mut causes = Causes::default();
+        causes.add("ord_1", cause('1'));
+        causes.add("usr_1", cause('2'));
+        let event = |aggregate: &str, key: &str| {
+            let (topic, kind) = (Topic::OrderEvents, event_type::ORDER_CONFIRMED);
+            let event = PendingEvent::new(topic, source::ORDERS, kind, aggregate.into(), 1, Timestamp(1), &"");
+            PendingEvent { key: key.into(), ..event }
+        };
+        let traced = |mut event: PendingEvent, otherwise| {
+            causes.trace(&mut event, otherwise);
+            event.headers
+        };
+        let header = |digit| vec![("traceparent".to_owned(), cause(digit).to_string())];
+        assert_eq!(traced(event("ord_1", "usr_1"), None), header('1'));
+        assert_eq!(traced(event("ntf_1", "usr_1"), None), header('2'));
+        assert_eq!(traced(event("ntf_1", "usr_2"), Some(cause('3'))), header('3'));
+        assert_eq!(traced(event("ntf_1", "usr_2"), None), []);
+        let mut own = event("ord_1", "ord_1");
+        own.follow(&cause('4').to_string());
+        assert_eq!(traced(own, None), header('4'));
+    }
 }

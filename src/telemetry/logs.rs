@@ -2,9 +2,13 @@
 
 use std::io::IsTerminal;
 
+use opentelemetry_otlp::ExporterBuildError;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::fmt::Layer;
 use tracing_subscriber::prelude::*;
+
+use super::traces::{self, TraceGuard, TraceSettings};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +23,13 @@ pub enum LogStyle {
 pub enum TelemetryError {
     #[error("{source_name}: `{directives}` is no log level: {source}; use one such as info or info,souk::kafka=debug")]
     Level { source_name: &'static str, directives: String, source: tracing_subscriber::filter::ParseError },
+    #[error("cannot send traces: {0}")]
+    Traces(#[from] ExporterBuildError),
 }
 
-/// Starts logging. `RUST_LOG`, when it is set, is over `level`. A second call in the same process changes nothing, so
-/// that tests can call it as they like.
-pub fn init_logs(style: LogStyle, level: &str) -> Result<(), TelemetryError> {
+/// Starts logging and tracing. `RUST_LOG`, when it is set, is over `level`. A second call in the same process changes
+/// nothing, so that tests can call it as they like. The guard sends the last spans when it is dropped.
+pub fn init(style: LogStyle, level: &str, traces: &TraceSettings) -> Result<TraceGuard, TelemetryError> {
     let from_variable = std::env::var("RUST_LOG").ok().filter(|directives| !directives.trim().is_empty());
     let (source_name, directives) = match from_variable {
         Some(directives) => ("RUST_LOG", directives),
@@ -34,23 +40,24 @@ pub fn init_logs(style: LogStyle, level: &str) -> Result<(), TelemetryError> {
         directives,
         source,
     })?;
+    let provider = traces::provider(traces)?;
 
     let terminal = std::io::stderr().is_terminal();
-    let registry = tracing_subscriber::registry().with(filter);
     let layer = Layer::new().with_writer(std::io::stderr);
-    let started = match style {
-        LogStyle::Json => registry.with(layer.json().flatten_event(true).with_current_span(false)).try_init(),
-        LogStyle::Auto if !terminal => {
-            registry.with(layer.json().flatten_event(true).with_current_span(false)).try_init()
-        }
+    let layer = match style {
+        LogStyle::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),
+        LogStyle::Auto if !terminal => layer.json().flatten_event(true).with_current_span(false).boxed(),
         LogStyle::Auto | LogStyle::Text => {
             let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            registry.with(layer.with_ansi(colours)).try_init()
+            layer.with_ansi(colours).boxed()
         }
     };
+    let logs = layer.with_filter(filter.and(filter_fn(traces::concerns_logs)));
+    let started =
+        tracing_subscriber::registry().with(traces::layer(&provider, traces.endpoint.is_some())).with(logs).try_init();
     // The only failure is that the process logs already.
     drop(started);
-    Ok(())
+    Ok(TraceGuard::new(provider))
 }
 
 #[cfg(test)]
@@ -59,9 +66,10 @@ mod tests {
 
     #[test]
     fn logs_start_once_and_refuse_a_level_that_is_none() {
-        init_logs(LogStyle::Auto, "info,souk=debug").unwrap();
-        init_logs(LogStyle::Json, "warn").unwrap();
-        let refused = init_logs(LogStyle::Text, "souk=loud");
+        let nowhere = TraceSettings::default();
+        drop(init(LogStyle::Auto, "info,souk=debug", &nowhere).unwrap());
+        drop(init(LogStyle::Json, "warn", &nowhere).unwrap());
+        let refused = init(LogStyle::Text, "souk=loud", &nowhere);
         if std::env::var_os("RUST_LOG").is_none() {
             assert!(refused.unwrap_err().to_string().contains("log.level: `souk=loud`"));
         }

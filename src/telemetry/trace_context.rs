@@ -12,6 +12,14 @@ impl TraceId {
         // 0 is no trace.
         Self(rand::random::<u128>().max(1))
     }
+
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
 }
 
 impl fmt::Display for TraceId {
@@ -26,17 +34,36 @@ impl fmt::Debug for TraceId {
     }
 }
 
-/// The trace of a `traceparent`, if it is one. What follows the fields of version 00 belongs to a later version.
-pub fn trace_of(traceparent: &str) -> Option<TraceId> {
-    let mut fields = traceparent.split('-');
-    let (version, trace, parent, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-    hex(version, 2).filter(|version| *version != 0xff)?;
-    hex(parent, 16).filter(|parent| *parent != 0)?;
-    hex(flags, 2)?;
-    if version == "00" && fields.next().is_some() {
-        return None;
+/// A span as the cause of others: what `traceparent` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceParent {
+    pub trace: TraceId,
+    pub span: u64,
+    /// It is sent to a collector.
+    pub sampled: bool,
+}
+
+impl TraceParent {
+    /// Reads the header. What follows the fields of version 00 belongs to a later version.
+    pub fn parse(header: &str) -> Option<Self> {
+        let mut fields = header.split('-');
+        let (version, trace, parent, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        hex(version, 2).filter(|version| *version != 0xff)?;
+        let span = u64::try_from(hex(parent, 16).filter(|parent| *parent != 0)?).ok()?;
+        let sampled = hex(flags, 2)? & 1 == 1;
+        if version == "00" && fields.next().is_some() {
+            return None;
+        }
+        let trace = hex(trace, 32).filter(|trace| *trace != 0).map(TraceId)?;
+        Some(Self { trace, span, sampled })
     }
-    hex(trace, 32).filter(|trace| *trace != 0).map(TraceId)
+}
+
+/// As the header has it.
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{}-{:016x}-{:02x}", self.trace, self.span, u8::from(self.sampled))
+    }
 }
 
 /// A number of exactly so many lower-case digits.
@@ -61,7 +88,15 @@ mod tests {
             format!("00-{TRACE}-00f067aa0ba902b7-00"),
             format!("cc-{TRACE}-00f067aa0ba902b7-01-what-comes-later"),
         ] {
-            assert_eq!(trace_of(&header).unwrap().to_string(), TRACE, "{header}");
+            let parent = TraceParent::parse(&header).unwrap();
+            assert_eq!((parent.trace.to_string().as_str(), parent.span), (TRACE, 0x00f0_67aa_0ba9_02b7), "{header}");
+        }
+    }
+
+    #[test]
+    fn a_cause_is_written_as_it_is_read() {
+        for header in [format!("00-{TRACE}-00f067aa0ba902b7-01"), format!("00-{TRACE}-00f067aa0ba902b7-00")] {
+            assert_eq!(TraceParent::parse(&header).unwrap().to_string(), header);
         }
     }
 
@@ -79,7 +114,7 @@ mod tests {
             format!("00-{TRACE}-00f067aa0ba902b7-01-more"),
             format!("00-{TRACE}\"-00f067aa0ba902b-01"),
         ] {
-            assert_eq!(trace_of(&header), None, "{header}");
+            assert_eq!(TraceParent::parse(&header), None, "{header}");
         }
     }
 

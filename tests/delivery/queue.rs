@@ -65,6 +65,7 @@ pub async fn promotions(data_dir: &Path, people: &[UserId], count: usize) -> Vec
                     products: Vec::new(),
                 },
                 dedupe_key: format!("test-{number}"),
+                traceparent: None,
             })
             .collect();
         ids.extend(batch.iter().map(|new| new.id));

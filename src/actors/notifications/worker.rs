@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix::{Actor, Context, Handler, Message, ResponseActFuture, Supervised, WrapFuture};
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use super::recipients::Recipients;
 use super::{InHand, Outcome, OutcomeObserver};
@@ -19,6 +20,8 @@ use crate::mail::letters::{Letter, Letters};
 use crate::mail::{FailureClass, Mailer};
 use crate::store::StoreError;
 use crate::store::notifications::{Lease, NotificationStore, SettleAttempt, Settled};
+use crate::telemetry::trace_context::TraceParent;
+use crate::telemetry::traces;
 
 /// Between two attempts to write down how a delivery ended.
 const SETTLE_PAUSE: Duration = Duration::from_millis(250);
@@ -76,7 +79,11 @@ impl Handler<Deliver> for DeliveryWorker {
 impl WorkerTools {
     async fn deliver(&self, Deliver { notification, lease, until }: Deliver) -> Result<Settled, StoreError> {
         let _in_hand = self.in_hand.take(notification.id);
-        let attempt = self.attempt(&notification).await;
+        let span = tracing::info_span!(target: traces::TARGET, "mail", notification = %notification.id);
+        if let Some(cause) = notification.traceparent.as_deref().and_then(TraceParent::parse) {
+            traces::continue_from(&span, cause);
+        }
+        let attempt = self.attempt(&notification).instrument(span).await;
         if let Attempt::Refused(reason) | Attempt::RefusedForGood(reason) | Attempt::NotReached(reason) = &attempt {
             tracing::warn!(notification = %notification.id, reason, "a mail was not delivered");
         }

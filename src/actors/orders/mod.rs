@@ -37,6 +37,7 @@ use crate::domain::text::{MAX_KEY, MAX_TEXT, check_text};
 use crate::store::StoreError;
 use crate::store::consumption::Consumed;
 use crate::store::orders::{AdvanceOrder as Advanced, InsertOrder, Judged, OrderChangeEntry, OrderStore};
+use crate::telemetry::traces;
 
 /// A number that was taken is drawn anew this often: 40 random bits a day collide rarely, five times never.
 const NUMBER_ATTEMPTS: usize = 5;
@@ -187,8 +188,11 @@ impl OrderTools {
         let mut timed_out = false;
         let mut numbers = 0;
         loop {
-            let (order, event) =
+            let (order, mut event) =
                 new_order.clone().place(now()).map_err(|error| DomainError::invalid("lines", error))?;
+            if let Some(cause) = traces::current_cause() {
+                event.follow(&cause.to_string());
+            }
             let written = self.writer.ask(WriteOrder { order: order.clone(), event }, self.ask_deadline).await;
             match written {
                 Ok(Ok(InsertOrder::Inserted)) => return Ok(Placed { order, replayed: false }),

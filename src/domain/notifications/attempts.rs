@@ -145,6 +145,7 @@ mod tests {
             user_id: UserId::from_uuid(Uuid::from_u128(2)),
             content: Content::PasswordChanged,
             dedupe_key: "cause".into(),
+            traceparent: None,
         };
         new.admitted(None, Timestamp(0))
     }

@@ -35,13 +35,16 @@ pub struct Cause<'a> {
     /// Of all events this one alone has it.
     pub key: &'a str,
     pub new_id: &'a dyn Fn() -> NotificationId,
+    /// The trace that the event belongs to.
+    pub traceparent: Option<&'a str>,
 }
 
 impl Cause<'_> {
     fn tell(&self, user_id: UserId, content: Content) -> Intake {
         // A campaign tells a user once, however many of its events name them.
         let dedupe_key = content.campaign_id().map_or_else(|| self.key.to_owned(), |campaign| campaign.to_string());
-        Intake::Tell(NewNotification { id: (self.new_id)(), user_id, content, dedupe_key })
+        let traceparent = self.traceparent.map(str::to_owned);
+        Intake::Tell(NewNotification { id: (self.new_id)(), user_id, content, dedupe_key, traceparent })
     }
 }
 
@@ -158,8 +161,11 @@ mod tests {
         UserId::from_uuid(Uuid::from_u128(2))
     }
 
-    const CAUSE: Cause<'static> =
-        Cause { key: "/souk/users/usr_1-1", new_id: &|| NotificationId::from_uuid(Uuid::from_u128(1)) };
+    const CAUSE: Cause<'static> = Cause {
+        key: "/souk/users/usr_1-1",
+        new_id: &|| NotificationId::from_uuid(Uuid::from_u128(1)),
+        traceparent: None,
+    };
 
     fn told(intake: Vec<Intake>) -> Vec<Content> {
         let content = |intake| match intake {

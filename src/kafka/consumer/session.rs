@@ -10,14 +10,17 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
+use tracing::Span;
 
 use super::super::{Delivery, GroupConsumer, LogError, Record, TopicPartition};
 use super::batch::{Batch, Judgement};
 use super::parking::Parking;
 use super::router::{Route, route};
-use super::{BatchOutcome, ConsumerGroup, EventFailure, HandlerError, count, stopped};
+use super::{BatchOutcome, ConsumedEvent, ConsumerGroup, EventFailure, HandlerError, count, stopped};
 use crate::domain::events::Topic;
-use crate::store::consumption::{OffsetMove, ParkedEvent};
+use crate::store::consumption::{Causes, OffsetMove, ParkedEvent};
+use crate::telemetry::trace_context::TraceParent;
+use crate::telemetry::traces;
 
 /// Records of a batch that are tried together once the whole batch has interrupted its actor twice. After them each is
 /// tried alone. A panic costs a restart, of which the supervisor allows ten a minute: so few and wide steps, not a
@@ -443,7 +446,24 @@ async fn submit(group: &ConsumerGroup, batch: &Batch) -> Result<BatchOutcome, Ha
     if batch.events.is_empty() {
         return Ok(group.store.consume(batch.consumption.clone()).await?.into());
     }
-    group.handler.handle(&batch.events, batch.consumption.clone()).await
+    let mut consumption = batch.consumption.clone();
+    let _handled = follow(&group.group, &batch.events, &mut consumption.causes);
+    group.handler.handle(&batch.events, consumption).await
+}
+
+/// Notes what each event's effects follow from: a span of its own where there is a collector, else what it followed from.
+fn follow(group: &str, events: &[ConsumedEvent], causes: &mut Causes) -> Vec<Span> {
+    let mut spans = Vec::new();
+    for event in events {
+        let Some(cause) = event.traceparent().and_then(TraceParent::parse) else { continue };
+        let span = tracing::info_span!(target: traces::TARGET, "consume", group, event = event.event_type());
+        traces::continue_from(&span, cause);
+        let cause = traces::cause_in(&span).unwrap_or(cause);
+        causes.add(&event.record.key, cause);
+        causes.add(event.id(), cause);
+        spans.push(span);
+    }
+    spans
 }
 
 /// The next delivery, not before `from`. Dropping the future loses nothing.

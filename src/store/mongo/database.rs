@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use mongodb::bson::{DateTime, Document, doc};
 use mongodb::{Collection, Database};
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
 
 use super::announcer::Announcer;
 use super::connections::Connections;
@@ -23,6 +24,7 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::consumption::{Consumed, Consumption, ParkedEvent, StoredOffset};
 use crate::store::outbox::{Backlog, PendingEventId};
+use crate::telemetry::traces;
 
 /// The longest that any call takes, attempts and commit included: live updates rest on it, for what a commit changes is
 /// stamped before it.
@@ -121,13 +123,16 @@ impl MongoDatabase {
         C: Send + Sync + 'static,
         T: Send + 'static,
     {
+        let span = tracing::info_span!(target: traces::TARGET, "transaction", domain = self.domain());
+        // Events that the work emits belong to the trace of whoever asked for it.
+        let cause = traces::cause_of(&span);
         let inner = Arc::clone(&self.inner);
         let transacting = Box::pin(async move {
-            let (value, events) = transact(&inner.server.client, &inner.database, &input, work).await?;
+            let (value, events) = transact(&inner.server.client, &inner.database, cause, &input, work).await?;
             inner.announcer.announce(events);
             Ok(value)
         });
-        self.write(transacting).await
+        self.write(transacting).instrument(span).await
     }
 
     /// Many updates in one command, outside a transaction and in any order.

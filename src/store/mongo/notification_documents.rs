@@ -138,6 +138,8 @@ pub(super) struct NotificationDocument {
     due_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lease: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
 }
 
 /// A notification with what only its document knows of it.
@@ -191,6 +193,7 @@ impl From<Stored> for NotificationDocument {
             event_sequence: notification.event_sequence,
             due_at,
             lease: lease.map(lease_text),
+            traceparent: notification.traceparent,
         }
     }
 }
@@ -222,6 +225,7 @@ impl TryFrom<NotificationDocument> for Stored {
             created_at: document.created_at,
             sent_at: document.sent_at,
             event_sequence: document.event_sequence,
+            traceparent: document.traceparent,
         };
         Ok(Self {
             notification,

@@ -31,6 +31,7 @@ use crate::store::orders::{
 };
 use crate::store::outbox::Backlog;
 use crate::store::{StoreError, cursor};
+use crate::telemetry::traces;
 
 /// Orders in their MongoDB database.
 pub struct MongoOrderStore {
@@ -112,6 +113,7 @@ impl OrderStore for MongoOrderStore {
 
     async fn advance_order(&self, advance: OrderAdvance, at: Timestamp) -> Result<AdvanceOrder, StoreError> {
         let (database, stamps) = (self.database.clone(), Arc::clone(&self.stamps));
+        let cause = traces::current_cause();
         self.database
             .write(async move {
                 let orders = database.collection::<OrderDocument>(ORDERS);
@@ -122,10 +124,13 @@ impl OrderStore for MongoOrderStore {
                     };
                     let read = document.stamp_micros;
                     let mut order = document.order()?;
-                    let event = match order.advance(advance.to, advance.note.clone(), at) {
+                    let mut event = match order.advance(advance.to, advance.note.clone(), at) {
                         Ok(event) => event,
                         Err(illegal) => return Ok(AdvanceOrder::Illegal(illegal)),
                     };
+                    if let Some(cause) = cause {
+                        event.follow(&cause.to_string());
+                    }
                     let (unmoved, change) = change(&order, &event, read, &stamps)?;
                     // One that has moved meanwhile is judged anew; the call's deadline bounds that.
                     if orders.update_one(unmoved, change).await?.matched_count == 1 {
@@ -243,7 +248,8 @@ fn judge<'a>(
         let mut updates = Vec::new();
         for (id, verdict) in verdicts {
             let Some((read, order)) = stored.get_mut(id) else { continue };
-            let Some(event) = order.apply_verdict(verdict, at) else { continue };
+            let Some(mut event) = order.apply_verdict(verdict, at) else { continue };
+            tx.trace(&mut event);
             let (unmoved, change) = change(order, &event, *read, stamps)?;
             updates.push(Update::one(unmoved, change));
             judged.push(Judged { placed_at: order.created_at, status: order.status });

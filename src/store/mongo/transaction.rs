@@ -14,7 +14,8 @@ use super::failure::Failure;
 use super::updates::{self, Update, Updated};
 use super::{consumption, outbox};
 use crate::domain::events::PendingEvent;
-use crate::store::consumption::Consumption;
+use crate::store::consumption::{Causes, Consumption};
+use crate::telemetry::trace_context::TraceParent;
 
 /// How long the server may take to commit.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,6 +31,10 @@ pub struct Tx {
     /// Announced after it.
     committed: Vec<PendingEvent>,
     undone: bool,
+    /// What caused the transaction, as far as a trace is known.
+    cause: Option<TraceParent>,
+    /// What caused its parts, where it is the effect of several events.
+    causes: Causes,
 }
 
 impl Tx {
@@ -51,8 +56,14 @@ impl Tx {
     }
 
     /// Saves an event with the state, all of a transaction in one command, and publishes it after the commit.
-    pub(super) fn emit(&mut self, event: PendingEvent) {
+    pub(super) fn emit(&mut self, mut event: PendingEvent) {
+        self.trace(&mut event);
         self.pending.push(event);
+    }
+
+    /// Makes an event one of its cause's trace.
+    pub(super) fn trace(&self, event: &mut PendingEvent) {
+        self.causes.trace(event, self.cause);
     }
 
     /// Publishes an event after the commit. That it is pending the work has saved in a form of its own.
@@ -70,6 +81,7 @@ impl Tx {
     pub(super) async fn consume(&mut self, consumption: &Consumption) -> Result<bool, Failure> {
         let advanced = consumption::advance(self, consumption).await?;
         if advanced {
+            self.causes.clone_from(&consumption.causes);
             self.pending.extend(consumption.dead_letters.iter().cloned());
         }
         Ok(advanced)
@@ -95,6 +107,7 @@ impl Tx {
 pub(super) async fn transact<C, T>(
     client: &Client,
     database: &Database,
+    cause: Option<TraceParent>,
     input: &C,
     work: impl for<'a> Fn(&'a mut Tx, &'a C) -> BoxFuture<'a, Result<T, Failure>>,
 ) -> Result<(T, Vec<PendingEvent>), Failure> {
@@ -108,8 +121,15 @@ pub(super) async fn transact<C, T>(
             .max_commit_time(COMMIT_TIMEOUT)
             .build();
         session.start_transaction().with_options(options).await?;
-        let mut tx =
-            Tx { session, database: database.clone(), pending: Vec::new(), committed: Vec::new(), undone: false };
+        let mut tx = Tx {
+            session,
+            database: database.clone(),
+            pending: Vec::new(),
+            committed: Vec::new(),
+            undone: false,
+            cause,
+            causes: Causes::default(),
+        };
         let outcome = run(&mut tx, input, &work).await;
         session = tx.session;
         match outcome {

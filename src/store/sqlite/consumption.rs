@@ -40,6 +40,7 @@ pub(super) fn consume_with<T>(
         write.undo();
         return Ok(Consumed::Lost);
     }
+    write.causes = consumption.causes;
     let done = effect(write)?;
     for letter in consumption.dead_letters {
         write.emit(letter)?;

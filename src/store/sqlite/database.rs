@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::Instrument;
 
 use super::failure::Failure;
 use super::migrations::{Migrated, Migration, OpenError, migrate};
@@ -24,6 +25,7 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::consumption::{Consumed, Consumption, ParkedEvent, StoredOffset};
 use crate::store::outbox::{Backlog, PendingEventId};
+use crate::telemetry::traces;
 
 /// How long a statement waits for a lock of another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -153,9 +155,18 @@ impl Database {
         F: FnOnce(&mut Write<'_>) -> Result<T, Failure> + Send + 'static,
         T: Send + 'static,
     {
-        let (job, answer) = Job::new(rider, work);
-        self.inner.writes.push(job).await.map_err(closed)?;
-        answer.await.map_err(|_| closed(Closed))?
+        let span = tracing::info_span!(target: traces::TARGET, "write", domain = self.inner.domain);
+        // Events that the job emits belong to the trace of whoever asked for it.
+        let cause = traces::cause_of(&span);
+        let (job, answer) = Job::new(rider, move |write: &mut Write<'_>| {
+            write.cause = cause;
+            work(write)
+        });
+        let written = async {
+            self.inner.writes.push(job).await.map_err(closed)?;
+            answer.await.map_err(|_| closed(Closed))?
+        };
+        written.instrument(span).await
     }
 }
 

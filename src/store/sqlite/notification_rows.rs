@@ -12,7 +12,12 @@ use crate::domain::notifications::{Notification, NotificationKind, NotificationS
 use crate::domain::time::Timestamp;
 use crate::store::notifications::Lease;
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+pub(super) const MIGRATIONS: &[Migration] = &[NOTIFICATIONS, TRACES];
+
+const TRACES: Migration =
+    Migration { name: "traces of notifications", sql: &["ALTER TABLE notifications ADD COLUMN traceparent TEXT"] };
+
+const NOTIFICATIONS: Migration = Migration {
     name: "notifications",
     sql: &[
         outbox::SCHEMA,
@@ -70,14 +75,14 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration {
         ) STRICT;
         INSERT INTO pace VALUES (1, 0);",
     ],
-}];
+};
 
 /// The columns that [`decode`] reads.
 macro_rules! columns {
     () => {
         "position, id, user_id, campaign_id, kind, status, subject, body, content, attempts, failures,
          first_attempt_at, round, last_error, read, created_at, sent_at, event_sequence, due_at,
-         lease"
+         lease, traceparent"
     };
 }
 pub(super) use columns;
@@ -105,8 +110,8 @@ pub(super) fn insert(
         .prepare_cached(
             "INSERT INTO notifications (id, user_id, dedupe_key, campaign_id, kind, priority, status, subject, body,
                                         content, attempts, failures, round, last_error, read, created_at,
-                                        event_sequence, due_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, 0, 0, ?11, FALSE, ?12, ?13, ?12)
+                                        event_sequence, due_at, traceparent)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, 0, 0, ?11, FALSE, ?12, ?13, ?12, ?14)
              ON CONFLICT DO NOTHING",
         )?
         .execute((
@@ -123,6 +128,7 @@ pub(super) fn insert(
             &notification.last_error,
             at.0,
             notification.event_sequence,
+            &notification.traceparent,
         ))?;
     if inserted == 1 {
         write.emit(event)?;
@@ -210,6 +216,7 @@ pub(super) fn decode(row: &Row<'_>) -> Result<Stored, Failure> {
         created_at: Timestamp(row.get(15)?),
         sent_at: row.get::<_, Option<i64>>(16)?.map(Timestamp),
         event_sequence: row.get(17)?,
+        traceparent: row.get(20)?,
     };
     let lease = row.get::<_, Option<[u8; 16]>>(19)?.map(|bytes| Lease(Uuid::from_bytes(bytes)));
     Ok(Stored { position: row.get(0)?, notification, due_at: Timestamp(row.get(18)?), lease })

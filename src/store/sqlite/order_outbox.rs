@@ -29,7 +29,8 @@ pub(super) const SCHEMA: &str = "
     ) STRICT, WITHOUT ROWID;";
 
 /// Notes that an order's event is to be published, in the transaction of the change that it announces.
-pub(super) fn announce(write: &mut Write<'_>, order: &Order, event: PendingEvent) -> Result<(), Failure> {
+pub(super) fn announce(write: &mut Write<'_>, order: &Order, mut event: PendingEvent) -> Result<(), Failure> {
+    write.trace(&mut event);
     if event.sequence != i64::from(order.version()) || event.aggregate != order.id.to_string() {
         return Err(broken(format!("{} is not the event of the change of {}", event.id(), order.id)));
     }

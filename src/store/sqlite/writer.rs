@@ -18,6 +18,8 @@ use super::outbox;
 use super::queue::{Popped, Queue};
 use crate::domain::events::PendingEvent;
 use crate::store::StoreError;
+use crate::store::consumption::Causes;
+use crate::telemetry::trace_context::TraceParent;
 
 /// The most jobs of one commit: bounds how long the first of them waits for its answer.
 const MAX_BATCH: usize = 512;
@@ -29,6 +31,10 @@ pub struct Write<'c> {
     connection: &'c Connection,
     events: Vec<PendingEvent>,
     undone: bool,
+    /// What caused the job, as far as a trace is known.
+    pub(super) cause: Option<TraceParent>,
+    /// What caused its parts, where it is the effect of several events.
+    pub(super) causes: Causes,
 }
 
 impl<'c> Write<'c> {
@@ -38,10 +44,16 @@ impl<'c> Write<'c> {
     }
 
     /// Saves an event with the job's state; it is published after the commit.
-    pub(super) fn emit(&mut self, event: PendingEvent) -> Result<(), Failure> {
+    pub(super) fn emit(&mut self, mut event: PendingEvent) -> Result<(), Failure> {
+        self.trace(&mut event);
         outbox::insert(self.connection, &event)?;
         self.publish(event);
         Ok(())
+    }
+
+    /// Makes an event one of its cause's trace.
+    pub(super) fn trace(&self, event: &mut PendingEvent) {
+        self.causes.trace(event, self.cause);
     }
 
     /// Publishes an event after the commit. That it is pending the job has saved in a form of its own.
@@ -250,7 +262,13 @@ impl Writer {
         if others_wrote {
             self.execute("SAVEPOINT job")?;
         }
-        let mut write = Write { connection: &self.connection, events: Vec::new(), undone: false };
+        let mut write = Write {
+            connection: &self.connection,
+            events: Vec::new(),
+            undone: false,
+            cause: None,
+            causes: Causes::default(),
+        };
         let kept = job.work.run(&mut write);
         if kept {
             events.append(&mut write.events);

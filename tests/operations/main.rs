@@ -12,3 +12,4 @@ mod logs;
 mod monitoring;
 mod prometheus;
 mod scene;
+mod traces;

@@ -1,7 +1,7 @@
 //! Progress of consumer groups, over the store of the users.
 
 use souk::domain::events::Topic;
-use souk::store::consumption::{Consumed, Consumption, OffsetMove, ParkedEvent, StoredOffset};
+use souk::store::consumption::{Causes, Consumed, Consumption, OffsetMove, ParkedEvent, StoredOffset};
 use souk::store::users::UserStore;
 
 use crate::harness::{Under, at, event, record, step};
@@ -76,6 +76,7 @@ async fn a_lost_move_writes_nothing(users: Users) {
         park: vec![parked(4, 1)],
         unpark: Vec::new(),
         dead_letters: vec![event("letter", 1, at(1))],
+        causes: Causes::default(),
     };
     assert_eq!(users.progress.consume(lost).await.unwrap(), Consumed::Lost);
     assert_eq!(users.offset("g").await, Some(5));

@@ -30,7 +30,7 @@ async fn processes(databases: &Databases) -> Vec<MongoNotificationStore> {
 
 fn new(user_id: UserId, content: Content) -> NewNotification {
     let id: NotificationId = id();
-    NewNotification { id, user_id, content, dedupe_key: id.to_string() }
+    NewNotification { id, user_id, content, dedupe_key: id.to_string(), traceparent: None }
 }
 
 fn promotion(user: UserId) -> NewNotification {

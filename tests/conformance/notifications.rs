@@ -58,7 +58,7 @@ const NOON: i64 = 1_763_899_200_000;
 
 fn new(user_id: UserId, content: Content) -> NewNotification {
     let id: NotificationId = id();
-    NewNotification { id, user_id, content, dedupe_key: id.to_string() }
+    NewNotification { id, user_id, content, dedupe_key: id.to_string(), traceparent: None }
 }
 
 fn account(user: UserId) -> NewNotification {

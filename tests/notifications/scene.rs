@@ -217,7 +217,7 @@ pub fn id<I: TypedId>() -> I {
 
 fn new(user_id: UserId, content: Content) -> NewNotification {
     let id: NotificationId = id();
-    NewNotification { id, user_id, content, dedupe_key: id.to_string() }
+    NewNotification { id, user_id, content, dedupe_key: id.to_string(), traceparent: None }
 }
 
 pub fn critical(user: UserId) -> NewNotification {

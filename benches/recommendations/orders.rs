@@ -11,7 +11,9 @@ use souk::domain::page::{Page, PageRequest};
 use souk::domain::time::Timestamp;
 use souk::store::StoreError;
 use souk::store::consumption::{Consumed, Consumption};
-use souk::store::orders::{AdvanceOrder, InsertOrder, OrderAdvance, OrderChangeEntry, OrderStore};
+use souk::store::orders::{
+    AdvanceOrder, InsertOrder, Judged, OrderAdvance, OrderChangeEntry, OrderStore, PendingOrders,
+};
 use uuid::Uuid;
 
 pub struct GeneratedOrders {
@@ -90,7 +92,11 @@ impl OrderStore for GeneratedOrders {
         _: Vec<(OrderId, Verdict)>,
         _: Consumption,
         _: Timestamp,
-    ) -> Result<Consumed<()>, StoreError> {
+    ) -> Result<Consumed<Vec<Judged>>, StoreError> {
+        not_generated()
+    }
+
+    async fn pending_orders(&self) -> Result<PendingOrders, StoreError> {
         not_generated()
     }
 

@@ -14,8 +14,18 @@ use souk::domain::users::Role;
 use crate::support::{Socket, TestApp, eventually, spawn_app};
 
 /// The fields that differ from shop to shop.
-const OWN_TO_A_SHOP: [&str; 9] =
-    ["accessToken", "endCursor", "expiresAt", "failedAt", "id", "number", "productId", "refreshToken", "requestId"];
+const OWN_TO_A_SHOP: [&str; 10] = [
+    "accessToken",
+    "endCursor",
+    "expiresAt",
+    "failedAt",
+    "id",
+    "number",
+    "productId",
+    "refreshToken",
+    "requestId",
+    "traceId",
+];
 
 const STAFF: &str = "staff@demo.example";
 

@@ -105,9 +105,9 @@ fn left_over(config: &Config, group: &Group, positions: &[StoredOffset]) -> usiz
 async fn handled(process: &ShopProcess, group: &str) -> usize {
     let answer = reqwest::get(format!("http://{}/metrics", process.admin)).await.unwrap();
     let metrics = answer.text().await.unwrap();
-    let name = format!("souk_consumer_events_handled_total{{group=\"{group}\"}} ");
-    let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
-    line.map_or(0, |count| count.parse().unwrap())
+    let series = format!("souk_consumer_events_handled_total{{group=\"{group}\",");
+    let counts = metrics.lines().filter(|line| line.starts_with(&series)).filter_map(|line| line.rsplit(' ').next());
+    counts.map(|count| count.parse::<usize>().unwrap()).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -35,6 +35,7 @@ fn every_path_that_a_document_names_exists() {
         "docs/api.md",
         "docs/gateway.md",
         "docs/runbook.md",
+        "docs/scaling.md",
         "assets/walk/README.md",
     ] {
         let text = std::fs::read_to_string(root.join(document)).unwrap();

@@ -57,9 +57,9 @@ impl Finding {
 /// Two lines at most: what was seen, and how to mend it.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<4}  {:<20}  {}", self.verdict, self.part, self.seen)?;
+        write!(f, "{:<4}  {:<27}  {}", self.verdict, self.part, self.seen)?;
         if !self.remedy.is_empty() {
-            write!(f, "\n{:28}-> {}", "", self.remedy)?;
+            write!(f, "\n{:35}-> {}", "", self.remedy)?;
         }
         Ok(())
     }

@@ -328,7 +328,13 @@ fn cpu_ticks(process: u32) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_under_load_answers_what_was_accepted_and_ends_with_0() {
     // Hashes that take their time: requests are in hand when the signal comes.
-    let mut scene = Scene::start(&[("SOUK__AUTH__BCRYPT_COST", "12")]).await;
+    let mut scene = Scene::start(&[
+        ("SOUK__AUTH__BCRYPT_COST", "12"),
+        // On a slow machine they take longer than anybody would wait; what is waited for here is the end.
+        ("SOUK__SUPERVISION__ASK_TIMEOUT_MS", "25000"),
+        ("SOUK__GATEWAY__REQUEST_TIMEOUT_MS", "28000"),
+    ])
+    .await;
     let mut socket = Socket::connect(scene.shop().public, Some(&scene.staff.token)).await;
     let tree = socket.subscribe("subscription { supervisionChanged { name } }", json!({})).await;
     socket.data_of(&tree).await;

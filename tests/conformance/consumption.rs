@@ -4,7 +4,7 @@ use souk::domain::events::Topic;
 use souk::store::consumption::{Causes, Consumed, Consumption, OffsetMove, ParkedEvent, StoredOffset};
 use souk::store::users::UserStore;
 
-use crate::harness::{Under, at, event, record, step};
+use crate::harness::{TRACEPARENT, Under, at, event, record, step, traced_step};
 
 type Users = Under<dyn UserStore>;
 
@@ -16,6 +16,7 @@ conformance!(users:
     parked_events_come_back_as_they_were,
     a_parked_event_is_settled_once,
     dead_letters_are_pending_with_the_move,
+    what_is_emitted_follows_the_cause_of_its_aggregate,
 );
 
 fn parked(offset: i64, attempts: u32) -> ParkedEvent {
@@ -112,6 +113,15 @@ async fn a_parked_event_is_settled_once(users: Users) {
     assert_eq!(users.progress.consume(settle).await.unwrap(), Consumed::Lost);
     assert_eq!(users.progress.parked("g").await.unwrap(), [parked(11, 1)]);
     assert_eq!(users.pending().await.len(), 1);
+}
+
+async fn what_is_emitted_follows_the_cause_of_its_aggregate(users: Users) {
+    let mut consumption = traced_step("g", 0, 1, "traced");
+    consumption.dead_letters = vec![event("traced", 1, at(1)), event("untraced", 1, at(1))];
+    users.progress.consume(consumption).await.unwrap();
+    let pending = users.pending().await;
+    let of = |aggregate: &str| pending.iter().find(|event| event.aggregate == aggregate).unwrap().traceparent();
+    assert_eq!((of("traced"), of("untraced")), (Some(TRACEPARENT), None));
 }
 
 async fn dead_letters_are_pending_with_the_move(users: Users) {

@@ -16,6 +16,7 @@ use souk::domain::users::{PasswordHash, Preferences, Role, User};
 use souk::store::consumption::{Consumption, ConsumptionStore, OffsetMove, StoredRecord};
 use souk::store::outbox::Outbox;
 use souk::store::users::NewUser;
+use souk::telemetry::trace_context::TraceParent;
 use uuid::Uuid;
 
 /// A store under test: its port with what every domain's store has besides.
@@ -323,6 +324,16 @@ pub fn event(aggregate: &str, sequence: i64, at: Timestamp) -> PendingEvent {
         at,
         &"body",
     )
+}
+
+/// A span of some other process.
+pub const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// A step as [`step`], of an event of this key that was traced.
+pub fn traced_step(group: &str, from: i64, to: i64, key: &str) -> Consumption {
+    let mut step = step(group, from, to);
+    step.causes.add(key, TraceParent::parse(TRACEPARENT).unwrap());
+    step
 }
 
 /// A group's step from one offset to another in partition 0 of `order-events`.

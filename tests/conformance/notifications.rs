@@ -19,7 +19,7 @@ use souk::store::notifications::{
 use souk::store::operations::DeadLetter;
 use uuid::Uuid;
 
-use crate::harness::{Under, at, id, step};
+use crate::harness::{TRACEPARENT, Under, at, id, step};
 
 type Notifications = Under<dyn NotificationStore>;
 
@@ -45,6 +45,7 @@ conformance!(notifications:
     what_is_received_after_a_position_comes_in_order,
     campaigns_are_counted_by_what_became_of_their_mails,
     of_a_long_queue_a_claim_takes_what_it_wants,
+    a_notification_and_its_events_keep_their_trace,
 );
 
 const POLICY: RetryPolicy = RetryPolicy { max_attempts: 2, backoff_base_ms: 1_000, backoff_max_ms: 60_000 };
@@ -125,6 +126,17 @@ async fn event_types(store: &Notifications) -> Vec<String> {
     let mut types: Vec<_> = own.map(|event| event.event_type.to_string()).collect();
     types.sort();
     types
+}
+
+async fn a_notification_and_its_events_keep_their_trace(store: Notifications) {
+    let traced = NewNotification { traceparent: Some(TRACEPARENT.to_owned()), ..account(id()) };
+    queue(&store, vec![traced], at(NOON)).await;
+    let (lease, claimed) = claim(&store, 1, 0, NOON).await;
+    assert_eq!(claimed.taken[0].traceparent.as_deref(), Some(TRACEPARENT));
+    settle(&store, claimed.taken[0].id, lease, Attempt::Sent, NOON + 1).await;
+    assert_eq!(one(&store, claimed.taken[0].id).await.traceparent.as_deref(), Some(TRACEPARENT));
+    let pending = store.pending().await;
+    assert_eq!(pending.iter().map(|event| event.traceparent()).collect::<Vec<_>>(), [Some(TRACEPARENT); 2]);
 }
 
 async fn the_same_cause_tells_a_user_once(store: Notifications) {

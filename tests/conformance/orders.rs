@@ -12,7 +12,7 @@ use souk::store::consumption::{Consumed, Consumption};
 use souk::store::orders::{AdvanceOrder, InsertOrder, Judged, OrderAdvance, OrderStore, PendingOrders};
 use souk::store::outbox::Backlog;
 
-use crate::harness::{Under, at, event, id, numbered_order, order, order_at, soon, step};
+use crate::harness::{TRACEPARENT, Under, at, event, id, numbered_order, order, order_at, soon, step, traced_step};
 
 type Orders = Under<dyn OrderStore>;
 
@@ -30,6 +30,7 @@ conformance!(orders:
     of_simultaneous_cancellations_one_wins,
     a_foreign_order_is_answered_as_missing,
     verdicts_confirm_and_reject,
+    the_event_of_a_verdict_follows_the_verdict,
     a_verdict_for_what_is_not_pending_changes_nothing,
     verdicts_and_offset_are_written_together_or_not_at_all,
     orders_that_wait_for_a_verdict_are_counted_with_the_oldest,
@@ -257,6 +258,17 @@ async fn verdicts_confirm_and_reject(orders: Orders) {
     let body: OrderChanged = serde_json::from_str(&last.body).unwrap();
     assert_eq!((body.order_id, body.sequence, body.shortages), (two, 2, vec![shortage]));
     assert_eq!(orders.offset("orders").await, Some(3));
+}
+
+async fn the_event_of_a_verdict_follows_the_verdict(orders: Orders) {
+    let (one, two) = (insert(&orders, order(id(), "a")).await, insert(&orders, order(id(), "b")).await);
+    let verdicts = vec![(one, Verdict::Reserved), (two, Verdict::Reserved)];
+    orders.port.apply_verdicts(verdicts, traced_step("orders", 0, 2, &one.to_string()), at(2)).await.unwrap();
+    let pending = orders.pending().await;
+    let confirmed = |id: OrderId| {
+        pending.iter().find(|event| event.aggregate == id.to_string() && event.sequence == 2).unwrap().traceparent()
+    };
+    assert_eq!((confirmed(one), confirmed(two)), (Some(TRACEPARENT), None));
 }
 
 async fn a_verdict_for_what_is_not_pending_changes_nothing(orders: Orders) {

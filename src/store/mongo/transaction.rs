@@ -82,7 +82,7 @@ impl Tx {
         let advanced = consumption::advance(self, consumption).await?;
         if advanced {
             self.causes.clone_from(&consumption.causes);
-            self.pending.extend(consumption.dead_letters.iter().cloned());
+            consumption.dead_letters.iter().for_each(|letter| self.emit(letter.clone()));
         }
         Ok(advanced)
     }

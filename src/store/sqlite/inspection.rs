@@ -27,7 +27,7 @@ pub enum FileState {
     Broken(String),
 }
 
-/// Looks at the file of each domain, page by page: about a second for a gigabyte. Blocks.
+/// Looks at the file of each domain, all of its pages: a large one takes its time. Blocks.
 pub fn inspect(data_dir: &Path) -> Vec<FileFound> {
     let files = [
         SqliteUserStore::FILE,

@@ -73,7 +73,7 @@ impl Document {
         check(text, limits)?;
         let parsed = async_graphql::parser::parse_query(text).map_err(|error| RequestError {
             locations: error.positions().collect(),
-            ..RequestError::new(Code::GraphqlParseFailed, error.to_string())
+            ..RequestError::new(Code::GraphqlParseFailed, without_drawing(&error.to_string()))
         })?;
         let mut sizes = Sizes { fragments: &parsed.fragments, known: HashMap::new() };
         let mut operations = Vec::new();
@@ -148,6 +148,12 @@ impl Document {
         }
         Ok(operation.facts.clone())
     }
+}
+
+/// What the parser says, without its drawing of the place: that repeats a line of the document, which may hold a password.
+fn without_drawing(error: &str) -> String {
+    let reason = error.lines().find_map(|line| line.trim_start().strip_prefix("= "));
+    reason.map_or_else(|| error.to_owned(), |reason| format!("syntax error: {reason}"))
 }
 
 /// How much a set of selections holds once its fragments are put in place.
@@ -280,6 +286,17 @@ mod tests {
 
     fn parse(text: &str) -> Result<Document, RequestError> {
         Document::parse(text, &DocumentLimits::default())
+    }
+
+    #[test]
+    fn a_syntax_error_tells_its_reason_and_place_and_repeats_nothing() {
+        let text =
+            "mutation {\n".to_owned() + &"#\n".repeat(100) + "signIn(input: { password: \"hunter2 hunter2\", ) }";
+        let error = parse(&text).unwrap_err();
+        assert_eq!((error.code, error.locations[0].line), (Code::GraphqlParseFailed, 102));
+        assert!(error.message.starts_with("syntax error: expected "), "{}", error.message);
+        assert!(!error.message.contains("hunter2"), "{}", error.message);
+        assert_eq!(parse("fragment F on Query { a }").unwrap_err().message, "document does not contain an operation");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::auth::{Auth, Credential};
 use super::context::{EventIds, RequestInfo, Viewer};
 use super::documents::{Document, DocumentCache, OperationFacts};
 use super::failed_fields::FieldTypes;
+use super::input_values::InputTypes;
 use super::meters::Meters;
 use super::order_placement::LONGEST_WAIT;
 use super::persisted_queries::{PersistedQueries, RequestText, is_named};
@@ -22,7 +23,6 @@ use super::request_errors::{RequestError, complete_errors, is_request_error, lim
 use super::settings::HttpSettings;
 use super::top_level_errors::refine_value_errors;
 use super::trusted_documents::TrustedDocuments;
-use super::variable_values::InputTypes;
 use crate::telemetry::{Metrics, traces};
 
 /// So many waits for a verdict an operation may have on top of the request's own time.
@@ -138,7 +138,7 @@ impl GraphqlService {
         self
     }
 
-    /// Sets the schema's text: its types tell what an error leaves of the data and whether variables fit.
+    /// Sets the schema's text: its types tell what an error leaves of the data and whether values fit.
     pub fn typed_by(mut self, sdl: &str) -> Self {
         self.types = Arc::new(FieldTypes::of(sdl));
         self.inputs = InputTypes::of(sdl);
@@ -174,7 +174,10 @@ impl GraphqlService {
         };
         let (document, was_cached) = self.documents.get(&text.text)?;
         let facts = document.operation(parameters.operation_name.as_deref(), &parameters.variables)?;
-        self.inputs.check(document.parsed(), parameters.operation_name.as_deref(), &parameters.variables)?;
+        if !was_cached {
+            self.inputs.check_literals(document.parsed())?;
+        }
+        self.inputs.check_variables(document.parsed(), parameters.operation_name.as_deref(), &parameters.variables)?;
         Ok(ParsedRequest { facts, text, parameters, document, was_cached, event_ids: None })
     }
 

@@ -90,6 +90,10 @@ const ARGUMENT_ERROR: &str = "Invalid value for argument ";
 /// The same, found while costs are counted; its place is the field.
 const COST_ERROR: &str = "Failed to parse ";
 
+/// How a value of another type is told, and before the value itself.
+const TYPE_ERROR: &str = "Expected input type ";
+const FOUND: &str = ", found ";
+
 /// The code of an error that async-graphql made itself. Its errors have no kind, only their place and their words:
 /// those with a path come from reading arguments while resolving, those without from parsing and validation.
 pub fn code_for_request_error(error: &ServerError) -> Code {
@@ -211,6 +215,7 @@ pub fn finish_response(response: &mut Response, info: &RequestInfo) {
 
 /// Makes one error fit to leave.
 pub fn finish_error(error: &mut ServerError, info: &RequestInfo) {
+    leave_value_out(error);
     let has_code = error.extensions.as_ref().is_some_and(|extensions| extensions.get("code").is_some());
     if !has_code {
         let code = code_for_request_error(error);
@@ -222,6 +227,14 @@ pub fn finish_error(error: &mut ServerError, info: &RequestInfo) {
         set_code(error, code);
     }
     name(error.extensions.get_or_insert_default(), &info.ids);
+}
+
+/// A value of the wrong type may be a password that came to the wrong place.
+fn leave_value_out(error: &mut ServerError) {
+    let told = error.message.find(TYPE_ERROR);
+    if let Some(end) = told.and_then(|start| Some(start + error.message[start..].find(FOUND)?)) {
+        error.message.truncate(end);
+    }
 }
 
 fn segment_text(segment: &PathSegment) -> String {
@@ -284,7 +297,10 @@ mod tests {
         let mut missing = ServerError::new("Data `souk::gateway::context::Shop` does not exist.", None);
         missing.path = vec![PathSegment::Field("me".into())];
         let denied = Code::Forbidden.error("no").into_server_error(Default::default());
-        let mut response = Response::from_errors(vec![missing, denied, ServerError::new("x", None)]);
+        let mut value =
+            ServerError::new("Failed to parse \"Int\": Expected input type \"Int\", found \"hunter2\".", None);
+        value.path = vec![PathSegment::Field("users".into())];
+        let mut response = Response::from_errors(vec![missing, denied, ServerError::new("x", None), value]);
         finish_response(&mut response, &info);
         let codes: Vec<_> = response
             .errors
@@ -296,8 +312,9 @@ mod tests {
                 extensions.get("code").cloned().unwrap().into_json().unwrap()
             })
             .collect();
-        assert_eq!(codes, ["INTERNAL_SERVER_ERROR", "FORBIDDEN", "GRAPHQL_VALIDATION_FAILED"]);
+        assert_eq!(codes, ["INTERNAL_SERVER_ERROR", "FORBIDDEN", "GRAPHQL_VALIDATION_FAILED", "BAD_USER_INPUT"]);
         assert_eq!(response.errors[0].message, INTERNAL_MESSAGE);
+        assert_eq!(response.errors[3].message, "Failed to parse \"Int\": Expected input type \"Int\"");
     }
 
     #[test]

@@ -48,6 +48,13 @@ async fn documents_that_make_no_sense_or_ask_too_much_are_refused() {
         ("unknown enum literal", "{ products(sort: CHEAP) { totalCount } }".into(), invalid),
         ("Int literal past 2^31 - 1", "{ products(first: 2147483648) { totalCount } }".into(), invalid),
         (
+            "Int literal of a second mutation past 2^31 - 1",
+            "mutation { preferencesUpdate(input: {}) { user { id } } stockAdjust(productId: \"x\", delta: 2147483648, \
+             reason: \"r\") { product { id } } }"
+                .into(),
+            invalid,
+        ),
+        (
             "Long literal past 2^63 - 1",
             "{ products(where: { minPrice: { minorUnits: 9223372036854775808, currency: \"EUR\" } }) { totalCount } }"
                 .into(),

@@ -1,6 +1,7 @@
 //! The real binary under real traffic, with failure switches, a mail server and a Prometheus of its own.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -149,15 +150,9 @@ impl Scene {
         assert_eq!(data["signUp"]["userErrors"], json!([]));
     }
 
-    /// Puts an event into the orders' outbox, as a process of another version might, that no group can read.
+    /// An event that no group can read.
     pub async fn emit_nonsense(&self) {
-        let (orders, _) = SqliteOrderStore::open_in(&self.dir.path().join("data")).unwrap();
-        let (topic, kind) = (Topic::OrderEvents, event_type::ORDER_PLACED);
-        let key = unique("nonsense");
-        let event = PendingEvent::new(topic, source::ORDERS, kind, key, 1, Timestamp(1), &json!({ "nonsense": 1 }));
-        let emitted = Consumption { group: "nobody".into(), dead_letters: vec![event], ..Consumption::default() };
-        orders.consume(emitted).await.unwrap();
-        orders.close();
+        emit(&self.dir.path().join("data"), nonsense(json!({ "nonsense": 1 }))).await;
     }
 
     pub async fn launch_campaign(&self) {
@@ -166,6 +161,20 @@ impl Scene {
         let data = self.client.query(Some(&self.staff.token), query, json!({ "input": input })).await;
         assert_eq!(data["campaignLaunch"]["userErrors"], json!([]));
     }
+}
+
+/// A placed order whose body is none.
+pub fn nonsense(body: Value) -> PendingEvent {
+    let (topic, kind) = (Topic::OrderEvents, event_type::ORDER_PLACED);
+    PendingEvent::new(topic, source::ORDERS, kind, unique("nonsense"), 1, Timestamp(1), &body)
+}
+
+/// Puts an event into the orders' outbox of a shop that runs, as a process of another version might.
+pub async fn emit(data: &Path, event: PendingEvent) {
+    let (orders, _) = SqliteOrderStore::open_in(data).unwrap();
+    let emitted = Consumption { group: "nobody".into(), dead_letters: vec![event], ..Consumption::default() };
+    orders.consume(emitted).await.unwrap();
+    orders.close();
 }
 
 /// What customers do all the time: some read, one buys, one watches. Ends when it is dropped.

@@ -16,10 +16,10 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 
 /// What a collector was sent.
-type Spans = Arc<Mutex<Vec<Span>>>;
+pub type Spans = Arc<Mutex<Vec<Span>>>;
 
 /// A collector on a free port: its address.
-fn collector(spans: &Spans) -> String {
+pub fn collector(spans: &Spans) -> String {
     let taken = Arc::clone(spans);
     let server = HttpServer::new(move || {
         let taken = Arc::clone(&taken);

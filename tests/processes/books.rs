@@ -17,8 +17,7 @@ use souk::store::orders::OrderStore;
 use souk::store::outbox::Outbox;
 use souk::store::products::ProductStore;
 
-use super::log;
-use crate::support::eventually_within;
+use crate::support::{eventually_within, kafka};
 
 /// What the books say, for the report.
 #[derive(Debug, Default)]
@@ -108,7 +107,7 @@ async fn stored_orders(config: &Config) -> u64 {
 fn check_log(config: &Config, orders: &[Order], totals: &mut Totals) {
     let mut seen: HashSet<String> = HashSet::new();
     let mut by_order: HashMap<String, HashSet<String>> = HashMap::new();
-    for record in log::records(config, Topic::OrderEvents) {
+    for record in kafka::records(config, Topic::OrderEvents) {
         totals.events += 1;
         totals.duplicates += usize::from(!seen.insert(record.id));
         by_order.entry(record.key).or_default().insert(record.kind);

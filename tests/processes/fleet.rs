@@ -13,7 +13,7 @@ use crate::support::{Account, Client, PASSWORD, client, servers};
 
 pub struct Fleet {
     pub config: Config,
-    settings: Vec<(String, String)>,
+    settings: Vec<(&'static str, String)>,
     dir: TempDir,
 }
 
@@ -23,25 +23,13 @@ impl Fleet {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::for_testing(dir.path());
         servers::put_on(&mut config, dir.path());
-        let (store, events) = (&config.store, &config.events);
-        let settings = [
-            ("SOUK__STORE__KIND", "mongodb".to_owned()),
-            ("SOUK__STORE__URI", store.uri.expose().to_owned()),
-            ("SOUK__STORE__PREFIX", store.prefix.clone()),
-            ("SOUK__EVENTS__KIND", "kafka".to_owned()),
-            ("SOUK__EVENTS__BROKERS", events.brokers.join(",")),
-            ("SOUK__EVENTS__PREFIX", events.prefix.clone()),
-            ("SOUK__EVENTS__PARTITIONS", events.partitions.to_string()),
-            ("SOUK__CACHE__KIND", "redis".to_owned()),
-            ("SOUK__CACHE__URI", config.cache.uri.expose().to_owned()),
-        ];
-        Self { settings: settings.map(|(name, value)| (name.to_owned(), value)).to_vec(), config, dir }
+        Self { settings: servers::settings_of(&config), config, dir }
     }
 
     /// A process of these roles, ready.
     pub fn start(&self, roles: &str) -> ShopProcess {
         let mut settings: Vec<(&str, &str)> =
-            self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
         settings.push(("SOUK__ROLES", roles));
         let data = self.dir.path().join("data");
         if roles == "all" || roles.contains("gateway") {

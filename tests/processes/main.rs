@@ -12,7 +12,6 @@ mod chaos;
 mod fleet;
 mod happenings;
 mod load;
-mod log;
 mod report;
 mod roles;
 mod shutdown;

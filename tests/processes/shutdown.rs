@@ -10,11 +10,11 @@ use souk::domain::events::{Topic, event_type};
 use souk::domain::ids::OrderId;
 use souk::store::consumption::{ConsumptionStore, StoredOffset};
 
+use super::books;
 use super::fleet::Fleet;
-use super::{books, log};
 use crate::support::client::{ORDER_PLACE, place_variables};
 use crate::support::process::ShopProcess;
-use crate::support::{Account, Client, Socket, eventually};
+use crate::support::{Account, Client, Socket, eventually, kafka};
 
 const OPENING_STOCK: i32 = 100_000;
 const CUSTOMERS: usize = 8;
@@ -81,7 +81,7 @@ async fn positions(config: &Config) -> [Vec<StoredOffset>; 2] {
     stores.close();
     for (group, stored) in GROUPS.iter().zip(&positions) {
         assert!(!stored.is_empty(), "{} has read nothing", group.name);
-        let committed = log::committed(config, group.name, group.topic);
+        let committed = kafka::committed(config, group.name, group.topic);
         for offset in stored {
             assert_eq!(committed.get(&offset.partition), Some(&offset.next_offset), "{} {offset:?}", group.name);
         }
@@ -95,10 +95,10 @@ fn left_over(config: &Config, group: &Group, positions: &[StoredOffset]) -> usiz
         let stored = positions.iter().find(|stored| stored.partition == partition);
         stored.map_or(0, |stored| stored.next_offset)
     };
-    let is_left = |record: &log::LogRecord| {
+    let is_left = |record: &kafka::LogRecord| {
         record.offset >= from(record.partition) && group.wants.contains(&record.kind.as_str())
     };
-    log::records(config, group.topic).iter().filter(|record| is_left(record)).count()
+    kafka::records(config, group.topic).iter().filter(|record| is_left(record)).count()
 }
 
 /// How many events a group of this process has handled.

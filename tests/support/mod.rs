@@ -7,6 +7,7 @@
 pub mod client;
 pub mod events;
 pub mod hostile;
+pub mod kafka;
 pub mod mail_links;
 pub mod process;
 pub mod scrape;

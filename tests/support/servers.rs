@@ -37,6 +37,22 @@ pub fn put_on(config: &mut Config, dir: &Path) {
     config.cache.uri = SecretUri::new(address("SOUK_TEST_REDIS_URI"));
 }
 
+/// The variables that put a process where [`put_on`] put the configuration.
+pub fn settings_of(config: &Config) -> Vec<(&'static str, String)> {
+    let (store, events) = (&config.store, &config.events);
+    vec![
+        ("SOUK__STORE__KIND", "mongodb".to_owned()),
+        ("SOUK__STORE__URI", store.uri.expose().to_owned()),
+        ("SOUK__STORE__PREFIX", store.prefix.clone()),
+        ("SOUK__EVENTS__KIND", "kafka".to_owned()),
+        ("SOUK__EVENTS__BROKERS", events.brokers.join(",")),
+        ("SOUK__EVENTS__PREFIX", events.prefix.clone()),
+        ("SOUK__EVENTS__PARTITIONS", events.partitions.to_string()),
+        ("SOUK__CACHE__KIND", "redis".to_owned()),
+        ("SOUK__CACHE__URI", config.cache.uri.expose().to_owned()),
+    ]
+}
+
 /// Takes away what a shop left on the servers. On a thread with a runtime of its own: shops end in any context.
 pub fn remove(config: &Config) {
     if are_used() {

@@ -20,6 +20,8 @@ pub struct LogRecord {
     pub id: String,
     /// `ce_type`.
     pub kind: String,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
 }
 
 fn consumer(config: &Config, group: &str) -> BaseConsumer {
@@ -53,17 +55,22 @@ pub fn records(config: &Config, topic: Topic) -> Vec<LogRecord> {
             Err(rdkafka::error::KafkaError::PartitionEOF(_)) => ended += 1,
             Err(error) => panic!("{error}"),
             Ok(record) => {
-                let header = |name: &str| {
-                    let headers = record.headers().unwrap();
-                    let found = headers.iter().find(|header| header.key == name).and_then(|header| header.value);
-                    String::from_utf8(found.unwrap().to_vec()).unwrap()
-                };
+                let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
+                let headers: Vec<(String, String)> = record
+                    .headers()
+                    .unwrap()
+                    .iter()
+                    .map(|header| (header.key.to_owned(), text(header.value)))
+                    .collect();
+                let header = |name: &str| headers.iter().find(|(known, _)| known == name).unwrap().1.clone();
                 records.push(LogRecord {
                     partition: record.partition(),
                     offset: record.offset(),
-                    key: String::from_utf8(record.key().unwrap().to_vec()).unwrap(),
+                    key: text(record.key()),
                     id: header("ce_id"),
                     kind: header("ce_type"),
+                    body: text(record.payload()),
+                    headers,
                 });
             }
         }

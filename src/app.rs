@@ -36,6 +36,7 @@ use crate::actors::products::campaigns::CampaignActor;
 use crate::actors::recommendations::RecommendationActor;
 use crate::actors::supervisor::SupervisionTree;
 use crate::actors::users::UserActor;
+use crate::actors::users::api_key_uses::ApiKeyUses;
 use crate::actors::users::hasher::PasswordHasher;
 use crate::actors::users::mail_tokens::MailTokens;
 use crate::actors::users::messages::CreateAccount;
@@ -102,6 +103,7 @@ pub struct Core {
     pub live: LiveHub,
     pub hasher: PasswordHasher,
     pub tokens: AccessTokens,
+    pub api_key_uses: ApiKeyUses,
     pub cursors: Cursors,
     pub currency: Currency,
     pub ask_deadline: Duration,
@@ -149,15 +151,15 @@ async fn close_within(close: Box<dyn FnOnce() + Send>, deadline: Duration) -> bo
 }
 
 impl Core {
-    /// Opens the files and starts the actors. `sessions_changed` is told of every session that ended.
+    /// Opens the files and starts the actors. `sign_in_changed` is told of every session or key that ended.
     async fn start(
         config: &Config,
         lock: Option<stores::DataDirGuard>,
         metrics: Metrics,
-        sessions_changed: tree::SessionsChanged,
+        sign_in_changed: tree::SignInChanged,
     ) -> Result<Self, AppError> {
         let opened = stores::open(config).await?;
-        tree::start(config, opened, lock, metrics, sessions_changed).await
+        tree::start(config, opened, lock, metrics, sign_in_changed).await
     }
 
     /// Stops in order, within the deadline; true if everything drained. The actors have a quarter of it to themselves.

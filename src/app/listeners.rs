@@ -10,12 +10,14 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::readings::Readings;
-use super::tree::SessionsChanged;
+use super::tree::SignInChanged;
 use super::trusted_documents::trusted_documents;
 use super::{AppError, Core};
 use crate::actors::supervisor::{ActorState, ActorStatus, Fault, SupervisionTree};
+use crate::actors::users::SignInChange;
 use crate::config::{Config, Domain, Role, Roles};
 use crate::gateway::admin::{AdminServer, FaultKind, FaultSwitch, Health, Phase, Probe};
+use crate::gateway::api_key_auth::ApiKeyAuth;
 use crate::gateway::auth::Auth;
 use crate::gateway::context::{ActorStateView, ActorStatusView, Shop, SupervisionView};
 use crate::gateway::document_limits::DocumentLimits;
@@ -25,7 +27,7 @@ use crate::gateway::rate_limits::{RateLimitSettings, RateLimits};
 use crate::gateway::schema::{SchemaLimits, build_schema, sdl, with_loaders};
 use crate::gateway::server::PublicServer;
 use crate::gateway::service::GraphqlService;
-use crate::gateway::session_check::{SessionCheck, UserActorSessions};
+use crate::gateway::session_check::{ApiKeyCheck, SessionCheck, UserActorSource};
 use crate::gateway::settings::HttpSettings;
 use crate::kafka::EventLog;
 use crate::mail::Mailer;
@@ -36,18 +38,24 @@ use crate::telemetry::Metrics;
 /// How long an injected freeze blocks an actor's thread.
 const FREEZE: Duration = Duration::from_secs(20);
 
-/// Lets the users actor, which starts first, reach the gateway's copies of sessions, which come later.
+/// Lets the users actor, which starts first, reach the gateway's copies of sessions and API keys, which come later.
 #[derive(Clone, Default)]
-pub(super) struct SessionsForgetter(Arc<OnceLock<SessionCheck>>);
+pub(super) struct SessionsForgetter(Arc<OnceLock<(SessionCheck, ApiKeyCheck)>>);
 
 impl SessionsForgetter {
-    pub(super) fn callback(&self) -> SessionsChanged {
-        let check = Arc::clone(&self.0);
-        Box::new(move |session| match (check.get(), session) {
-            (Some(check), Some(session)) => check.forget(session),
-            (Some(check), None) => check.forget_all(),
+    pub(super) fn callback(&self) -> SignInChanged {
+        let checks = Arc::clone(&self.0);
+        Box::new(move |change| {
             // Nothing is copied before the gateway is there.
-            (None, _) => {}
+            let Some((sessions, api_keys)) = checks.get() else { return };
+            match change {
+                SignInChange::Session(session) => sessions.forget(session),
+                SignInChange::ApiKey(key) => api_keys.forget(key),
+                SignInChange::Any => {
+                    sessions.forget_all();
+                    api_keys.forget_all();
+                }
+            }
         })
     }
 }
@@ -190,8 +198,11 @@ pub(super) fn start_public(
     core: &Core,
     sessions: &SessionsForgetter,
 ) -> Result<PublicServer, AppError> {
-    let check = SessionCheck::new(UserActorSessions { users: core.users.clone(), deadline: core.ask_deadline });
-    let check = sessions.0.get_or_init(|| check).clone();
+    let source = UserActorSource { users: core.users.clone(), deadline: core.ask_deadline };
+    let checks = (SessionCheck::new(source.clone()), ApiKeyCheck::new(source));
+    let (sessions, api_keys) = sessions.0.get_or_init(|| checks).clone();
+    let rate_limits = rate_limits(config);
+    let api_keys = ApiKeyAuth { check: api_keys, uses: core.api_key_uses.clone(), limits: rate_limits.clone() };
     let gateway = &config.gateway;
     let limits = SchemaLimits {
         max_depth: gateway.max_depth,
@@ -212,11 +223,12 @@ pub(super) fn start_public(
         cursors: core.cursors.clone(),
         currency: core.currency,
         ask_deadline: core.ask_deadline,
-        rate_limits: rate_limits(config),
+        rate_limits,
         supervision: Arc::new(TreeView(Arc::clone(&core.tree))),
     };
     let settings = http_settings(config);
-    let auth = Auth::new(core.tokens.clone(), check).metered_by(core.metrics.caches.of("tokens"));
+    let auth = Auth::new(core.tokens.clone(), sessions).accepting_keys(api_keys);
+    let auth = auth.metered_by(core.metrics.caches.of("tokens"));
     let service = GraphqlService::new(build_schema(shop, limits), auth, settings)
         .preparing_with(Arc::new(|request, _| with_loaders(request)))
         .finishing_with(Arc::new(finish_response))

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::AppError;
 use crate::config::{CacheKind, Config, EventsKind, StoreKind};
 use crate::kafka::{EventLog, LogError};
+use crate::store::api_keys::ApiKeyStore;
 use crate::store::cache::SharedCache;
 use crate::store::cache::redis::RedisCache;
 use crate::store::campaigns::CampaignStore;
@@ -27,6 +28,8 @@ use crate::store::users::UserStore;
 #[derive(Clone)]
 pub struct Stores {
     pub users: Arc<dyn UserStore>,
+    /// In the users domain's own database.
+    pub api_keys: Arc<dyn ApiKeyStore>,
     pub products: Arc<dyn ProductStore>,
     /// In the products domain's own database.
     pub campaigns: Arc<dyn CampaignStore>,

@@ -48,14 +48,14 @@ use crate::actors::server_secret::ServerSecret;
 use crate::actors::supervisor::{
     ActorSpec, MailboxLimits, RestartPolicy, SupervisedActor, SupervisionSettings, SupervisionTree,
 };
+use crate::actors::users::api_key_uses::ApiKeyUses;
 use crate::actors::users::hasher::PasswordHasher;
 use crate::actors::users::keys::{FollowedKeys, KeyError, file_keys, stored_keys, stored_server_secret};
 use crate::actors::users::mail_tokens::MailTokens;
 use crate::actors::users::tokens::AccessTokens;
-use crate::actors::users::{UserActor, UserTools};
+use crate::actors::users::{SignInChange, UserActor, UserTools};
 use crate::config::{Config, Role, SupervisionConfig};
 use crate::domain::events::source;
-use crate::domain::ids::SessionId;
 use crate::domain::money::Currency;
 use crate::domain::orders::OrderStatus;
 use crate::domain::page::PageRequest;
@@ -80,8 +80,8 @@ use crate::store::consumption::ConsumptionStore;
 use crate::store::users::UserStore;
 use crate::telemetry::Metrics;
 
-/// Told of each session that ended; `None` stands for any.
-pub type SessionsChanged = Box<dyn Fn(Option<SessionId>) + Send + Sync>;
+/// Told of each change about who is signed in.
+pub type SignInChanged = Box<dyn Fn(SignInChange) + Send + Sync>;
 
 /// Messages that the order actors may have in hand: a writer's batch is made of them.
 const ORDERS_IN_FLIGHT: usize = 4_096;
@@ -129,7 +129,7 @@ pub(super) async fn start(
     opened: Opened,
     lock: Option<DataDirGuard>,
     metrics: Metrics,
-    sessions_changed: SessionsChanged,
+    sign_in_changed: SignInChanged,
 ) -> Result<Core, AppError> {
     let Opened { stores, log, close_files } = opened;
     let currency: Currency = config.shop.currency.parse().map_err(AppError::usage)?;
@@ -193,8 +193,11 @@ pub(super) async fn start(
         ActorSpec::new("operations", move || Ok(OperationsActor::new(Arc::clone(&operations_store)))).mailbox(mailbox);
     // Users and notifications ask one another.
     let notifications = Address::<NotificationActor>::reserve("notifications");
+    let api_key_uses = ApiKeyUses::default();
     let user_tools = Arc::new(UserTools {
         store: Arc::clone(&stores.users),
+        api_keys: Arc::clone(&stores.api_keys),
+        api_key_uses: api_key_uses.clone(),
         tokens: tokens.clone(),
         followed_keys: (!auth.has_key_files()).then(|| FollowedKeys {
             secret: auth.key_secret.clone(),
@@ -207,7 +210,7 @@ pub(super) async fn start(
         recommendations: recommendations.clone(),
         notifications: notifications.clone(),
         ask_deadline,
-        sessions_changed,
+        sign_in_changed,
     });
     let users_spec = ActorSpec::new("users", move || Ok(UserActor::new(Arc::clone(&user_tools)))).mailbox(mailbox);
 
@@ -343,6 +346,7 @@ pub(super) async fn start(
         live,
         hasher,
         tokens,
+        api_key_uses,
         cursors: Cursors::new(&secret),
         currency,
         ask_deadline,

@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{CampaignId, MailRequestId, NotificationId, OrderId, ProductId, UserId};
+use super::api_keys::ApiKeyScope;
+use super::ids::{ApiKeyId, CampaignId, MailRequestId, NotificationId, OrderId, ProductId, UserId};
 use super::inventory::Shortage;
 use super::money::Money;
 use super::orders::{OrderLine, OrderStatus};
@@ -86,6 +87,9 @@ pub mod event_type {
     pub const USER_PASSWORD_RESET_REQUESTED: &str = "souk.user.password-reset-requested.v1";
     /// By a reset too.
     pub const USER_PASSWORD_CHANGED: &str = "souk.user.password-changed.v1";
+    pub const USER_API_KEY_CREATED: &str = "souk.user.api-key-created.v1";
+    /// By its user, by staff, or by what ends all keys of a user.
+    pub const USER_API_KEY_REVOKED: &str = "souk.user.api-key-revoked.v1";
     /// Whoever keeps something about the user erases it.
     pub const USER_DELETED: &str = "souk.user.deleted.v1";
     /// The campaign is stored; whoever runs campaigns goes on with it.
@@ -288,6 +292,16 @@ pub struct UserChanged {
     /// `password-reset-requested` the reset. Its token is derived when the mail is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<MailRequestId>,
+}
+
+/// Body of `souk.user.api-key-{created,revoked}.v1`. The key is the user's id; nothing of the token is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKeyChanged {
+    pub user_id: UserId,
+    pub api_key_id: ApiKeyId,
+    pub scopes: Vec<ApiKeyScope>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
 }
 
 /// Body of `souk.campaign.launched.v1`. The key is the campaign's id.

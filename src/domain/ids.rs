@@ -128,6 +128,7 @@ typed_id!(
     MailRequestId,
     "mrq"
 );
+typed_id!(/** A key by which a machine acts for its user. */ ApiKeyId, "key");
 
 #[cfg(test)]
 mod tests {

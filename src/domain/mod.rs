@@ -3,6 +3,7 @@
 //! Nothing here performs I/O, reads a clock, or knows another module of the crate: time and randomness come in as
 //! arguments, so every decision can be replayed.
 
+pub mod api_keys;
 pub mod campaign_triggers;
 pub mod campaigns;
 pub mod dead_letters;

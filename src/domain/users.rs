@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::events::{PendingEvent, Topic, UserChanged, source};
+use super::api_keys::ApiKey;
+use super::events::{ApiKeyChanged, PendingEvent, Topic, UserChanged, source};
 use super::ids::{MailRequestId, SessionId, UserId};
 use super::text::Email;
 use super::time::Timestamp;
@@ -146,6 +147,13 @@ impl User {
         self.erased_at = Some(at);
     }
 
+    /// Makes another role the user's; every token of before is void.
+    pub fn change_role(&mut self, role: Role, at: Timestamp) {
+        self.role = role;
+        self.token_epoch += 1;
+        self.updated_at = at;
+    }
+
     /// The event that this user changed; counts it.
     pub fn event(&mut self, event_type: &'static str, at: Timestamp) -> PendingEvent {
         self.event_about(None, event_type, at)
@@ -158,7 +166,6 @@ impl User {
         event_type: &'static str,
         at: Timestamp,
     ) -> PendingEvent {
-        self.event_sequence += 1;
         let body = UserChanged {
             user_id: self.id,
             role: self.role,
@@ -166,6 +173,22 @@ impl User {
             demo: self.demo,
             request_id,
         };
+        self.event_with(event_type, at, &body)
+    }
+
+    /// The event that a key of this user changed; counts it.
+    pub fn api_key_event(&mut self, key: &ApiKey, event_type: &'static str, at: Timestamp) -> PendingEvent {
+        let body = ApiKeyChanged {
+            user_id: self.id,
+            api_key_id: key.id,
+            scopes: key.scopes.iter().collect(),
+            expires_at: key.expires_at,
+        };
+        self.event_with(event_type, at, &body)
+    }
+
+    fn event_with(&mut self, event_type: &'static str, at: Timestamp, body: &impl Serialize) -> PendingEvent {
+        self.event_sequence += 1;
         PendingEvent::new(
             Topic::UserEvents,
             source::USERS,
@@ -173,7 +196,7 @@ impl User {
             self.id.to_string(),
             self.event_sequence,
             at,
-            &body,
+            body,
         )
     }
 }
@@ -188,9 +211,16 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-/// SHA-256 of a refresh token: what the store keeps of it.
+/// SHA-256 of a refresh token or an API key: what the store keeps of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenHash(pub [u8; 32]);
+
+impl TokenHash {
+    /// As `==`, in the same time wherever they differ.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.iter().zip(other.0).fold(0, |difference, (own, other)| difference | (own ^ other)) == 0
+    }
+}
 
 impl fmt::Debug for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -338,5 +368,16 @@ mod tests {
     fn secrets_do_not_print() {
         assert!(!format!("{:?}", PasswordHash("$2b$12$abc".into())).contains("abc"));
         assert!(!format!("{:?}", TokenHash([7; 32])).contains('7'));
+    }
+
+    #[test]
+    fn a_hash_matches_itself_only() {
+        let hash = TokenHash([7; 32]);
+        assert!(hash.matches(&TokenHash([7; 32])));
+        for place in 0..32 {
+            let mut other = hash;
+            other.0[place] ^= 1;
+            assert!(!hash.matches(&other), "{place}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! `rule_of` is the table. `Guarded` wraps an object type and looks each field up before it resolves it; a field that
 //! the table does not know is refused. Objects that are reached only through a guarded one (an order's lines, a
-//! user's preferences) carry its rule without being asked again.
+//! user's preferences) carry its rule without being asked again. Who comes with an API key is asked for its scopes besides
+//! (`scopes`).
 //!
 //! OWNER at the root only asks for a sign-in: whose object it is, is decided with the object in hand, by the actor or
 //! by the object's own guard.
@@ -21,6 +22,8 @@ use futures_util::stream::BoxStream;
 
 use super::context::Viewer;
 use super::errors::Code;
+use super::scopes;
+use crate::domain::api_keys::ApiKeyScope;
 use crate::domain::ids::UserId;
 use crate::domain::users::Role;
 
@@ -67,6 +70,10 @@ impl AccessRule {
 pub enum Denied {
     Unauthenticated,
     Forbidden,
+    /// The API key lacks this scope.
+    WithoutScope(ApiKeyScope),
+    /// Its user may do it, but not with an API key.
+    NeverByKey,
 }
 
 impl From<Denied> for Error {
@@ -74,6 +81,8 @@ impl From<Denied> for Error {
         match denied {
             Denied::Unauthenticated => Code::Unauthenticated.error("sign in first"),
             Denied::Forbidden => Code::Forbidden.error("you may not do this"),
+            Denied::WithoutScope(scope) => Code::Forbidden.error(format!("the API key lacks the scope {scope}")),
+            Denied::NeverByKey => Code::Forbidden.error("this is not done with an API key: sign in"),
         }
     }
 }
@@ -91,9 +100,14 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
         "Mutation" => match field {
             "signUp" | "signIn" | "tokenRefresh" => Public,
             "passwordResetRequest" | "passwordReset" | "emailVerify" | "unsubscribe" => Public,
-            "passwordChange" | "emailVerificationResend" | "userUpdate" | "accountExport" | "accountDelete" => User,
+            "passwordChange"
+            | "emailVerificationResend"
+            | "userUpdate"
+            | "accountExport"
+            | "accountDelete"
+            | "apiKeyCreate" => User,
             "signOut" | "preferencesUpdate" | "orderPlace" | "notificationsMarkRead" | "recommendationRate" => User,
-            "orderCancel" => Owner,
+            "orderCancel" | "apiKeyRevoke" => Owner,
             "productCreate" | "productUpdate" | "productArchive" | "stockAdjust" | "orderShip" | "orderDeliver"
             | "campaignLaunch" | "deadLetterReplay" | "deadLetterDiscard" => Staff,
             "userRoleUpdate" => Admin,
@@ -106,7 +120,7 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
             "supervisionChanged" | "deadLetterAdded" => Staff,
             _ => return None,
         },
-        "User" | "Preferences" | "Session" | "SignedInSession" | "Order" | "OrderLine" | "OrderEvent"
+        "User" | "Preferences" | "Session" | "SignedInSession" | "ApiKey" | "Order" | "OrderLine" | "OrderEvent"
         | "OrderUpdate" | "Recommendation" => Owner,
         "Notification" => match field {
             "lastError" => Staff,
@@ -138,6 +152,8 @@ pub fn rule_of(type_name: &str, field: &str) -> Option<AccessRule> {
         | "UnsubscribePayload"
         | "AccountExportPayload"
         | "AccountDeletePayload"
+        | "ApiKeyCreatePayload"
+        | "ApiKeyPayload"
         | "UserPayload"
         | "ProductPayload"
         | "OrderPlacePayload"
@@ -174,9 +190,14 @@ impl<T> std::ops::Deref for Guarded<T> {
 
 impl<T: Owned> Guarded<T> {
     fn check(&self, ctx: &Context<'_>, type_name: &str) -> Result<(), Denied> {
-        match rule_of(type_name, &ctx.item.node.name.node) {
+        let field = &ctx.item.node.name.node;
+        match rule_of(type_name, field) {
             Some(AccessRule::Public) => Ok(()),
-            Some(rule) => rule.check(self.shown_to().unwrap_or_else(|| Viewer::of(ctx)), self.owner()),
+            Some(rule) => {
+                let viewer = self.shown_to().unwrap_or_else(|| Viewer::of(ctx));
+                rule.check(viewer, self.owner())?;
+                scopes::check(viewer, type_name, field)
+            }
             None => Err(Denied::Forbidden),
         }
     }

@@ -22,6 +22,7 @@ use crate::actors::recommendations::RecommendationActor;
 use crate::actors::users::UserActor;
 use crate::actors::users::tokens::AccessTokens;
 use crate::actors::{Address, AskError};
+use crate::domain::api_keys::ApiKeyScopes;
 use crate::domain::ids::{SessionId, UserId};
 use crate::domain::money::Currency;
 use crate::domain::users::Role;
@@ -91,6 +92,12 @@ pub enum Viewer {
         /// Absent for whom the token of a mail has shown to be the user.
         session_id: Option<SessionId>,
     },
+    /// A machine that acts for a user, within the scopes of its API key.
+    ByKey {
+        user_id: UserId,
+        role: Role,
+        scopes: ApiKeyScopes,
+    },
 }
 
 /// Request data: where the request came from and how it is called in logs and answers.
@@ -152,13 +159,13 @@ impl Viewer {
     pub fn user_id(self) -> Option<UserId> {
         match self {
             Self::Anonymous => None,
-            Self::SignedIn { user_id, .. } => Some(user_id),
+            Self::SignedIn { user_id, .. } | Self::ByKey { user_id, .. } => Some(user_id),
         }
     }
 
     pub fn session_id(self) -> Option<SessionId> {
         match self {
-            Self::Anonymous => None,
+            Self::Anonymous | Self::ByKey { .. } => None,
             Self::SignedIn { session_id, .. } => session_id,
         }
     }
@@ -166,7 +173,7 @@ impl Viewer {
     pub fn role(self) -> Option<Role> {
         match self {
             Self::Anonymous => None,
-            Self::SignedIn { role, .. } => Some(role),
+            Self::SignedIn { role, .. } | Self::ByKey { role, .. } => Some(role),
         }
     }
 

@@ -6,7 +6,7 @@
 //! Statuses: an answer that holds data is 200. A request error of a well-formed request (syntax, validation, limits) is
 //! 400 as `application/graphql-response+json` and 200 as `application/json`, as the specification wants it. What is no
 //! GraphQL request is 4xx either way: 400 malformed, 401 a bad token, 403 a foreign page, 405, 406, 408 a body that does
-//! not come, 413, 415. 503 and 504 tell that the shop cannot answer now.
+//! not come, 413, 415, 429 too many wrong API keys. 503 and 504 tell that the shop cannot answer now.
 
 mod event_stream;
 mod negotiation;
@@ -82,6 +82,7 @@ impl Refusal {
         let status = match error.code {
             Code::Unauthenticated => StatusCode::UNAUTHORIZED,
             Code::Forbidden => StatusCode::FORBIDDEN,
+            Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Code::Unavailable | Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Code::Timeout => StatusCode::GATEWAY_TIMEOUT,
             _ => media_type.request_error_status(),
@@ -175,7 +176,7 @@ async fn answer(
             open_event_stream(transport, &parsed, &credential, request.headers(), info).await.map_err(refused)?;
         return Ok(Answer::Stream(stream.response(parsed)));
     }
-    let viewer = service.viewer(&parsed, &credential).await.map_err(refused)?;
+    let viewer = service.viewer(&parsed, &credential, info).await.map_err(refused)?;
     let is_shared = by_get && parsed.facts.is_shared && !request.headers().contains_key(header::AUTHORIZATION);
     let response = service.execute(parsed, viewer, info).await;
     Ok(if is_shared { Answer::Shared(response) } else { Answer::Whole(response) })
@@ -193,10 +194,10 @@ async fn open_event_stream(
     let (viewer, signed_in) = if parsed.facts.ignores_token {
         (Viewer::Anonymous, None)
     } else {
-        let (viewer, token) = service.auth.viewer(credential).await?;
+        let (viewer, proof) = service.auth.viewer(credential, info.client_address).await?;
         let interval = service.settings.session_check_interval;
-        let signed_in = match token {
-            Some(token) => Some(SignedIn::watch(&service.auth, token, interval).await?),
+        let signed_in = match proof {
+            Some(proof) => Some(SignedIn::watch(&service.auth, proof, interval).await?),
             None => None,
         };
         (viewer, signed_in)

@@ -3,12 +3,14 @@
 //! A request comes through [`server`] (ids, headers, metrics) to [`http`] or [`ws`]; both hand its text to
 //! [`service::GraphqlService`], which finds what is named by its hash ([`persisted_queries`], [`trusted_documents`]), refuses what is too large ([`document_limits`]), parses once ([`documents`]),
 //! learns who asks ([`auth`]) and runs it. A resolver translates: input to a message, the message's answer to output.
-//! [`access`] says who may use which field, [`errors`] what a refusal looks like, [`schema`] puts the areas together
+//! [`access`] says who may use which field, `scopes` which of them with an API key, [`errors`] what a refusal looks like, [`schema`] puts the areas together
 //! (one file an area). [`admin`] is the operators' own listener.
 
 pub mod access;
 pub mod accounts;
 pub mod admin;
+pub mod api_key_auth;
+pub mod api_keys;
 pub mod auth;
 pub mod campaigns;
 pub mod client_address;
@@ -48,6 +50,7 @@ pub mod request_ids;
 pub mod scalars;
 pub mod schema;
 mod schema_file;
+mod scopes;
 pub mod server;
 pub mod service;
 pub mod session_check;

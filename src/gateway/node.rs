@@ -8,6 +8,7 @@ use super::dead_letters::{self, DeadLetter, visible_dead_letter};
 use super::notifications::{Notification, visible_notification};
 use super::orders::{Order, visible_order};
 use super::products::{Product, product_by_id};
+use super::scopes;
 use super::users::{User, visible_user};
 use crate::domain::ids::{CampaignId, NotificationId, OrderId, ProductId, TypedId, UserId};
 
@@ -23,6 +24,19 @@ pub enum Node {
     Notification(Notification),
 }
 
+/// The type of the objects whose ids begin so.
+fn type_of(prefix: &str) -> Option<&'static str> {
+    Some(match prefix {
+        UserId::PREFIX => "User",
+        ProductId::PREFIX => "Product",
+        OrderId::PREFIX => "Order",
+        CampaignId::PREFIX => "Campaign",
+        dead_letters::ID_PREFIX => "DeadLetter",
+        NotificationId::PREFIX => "Notification",
+        _ => return None,
+    })
+}
+
 #[derive(Default)]
 pub struct NodeQuery;
 
@@ -36,6 +50,9 @@ impl NodeQuery {
         #[graphql(desc = "The object's id.")] id: ID,
     ) -> Result<Option<Node>, Error> {
         let Some((prefix, _)) = id.split_once('_') else { return Ok(None) };
+        if let Some(type_name) = type_of(prefix) {
+            scopes::check_object(ctx, type_name)?;
+        }
         Ok(match prefix {
             UserId::PREFIX => match id.parse() {
                 Ok(id) => visible_user(ctx, id).await?.map(Node::User),

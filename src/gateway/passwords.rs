@@ -44,8 +44,8 @@ impl PasswordMutation {
         })
     }
 
-    /// Sets a new password by the token of a mailed link, ends all sessions of the user and begins a new one. A password
-    /// that is refused does not use the token up.
+    /// Sets a new password by the token of a mailed link, ends all sessions and API keys of the user and begins a new
+    /// session. A password that is refused does not use the token up.
     #[graphql(complexity = "mutation_cost(child_complexity)")]
     async fn password_reset(
         &self,

@@ -1,4 +1,4 @@
-//! Limits on what can be guessed or flooded: sign-in, sign-up, passwords, mails that are asked for; for each process.
+//! Limits on what can be guessed or flooded: sign-in, sign-up, passwords, API keys, mails that are asked for; for each process.
 //!
 //! GCRA with one cell an account and one an address. A cell is a few bytes and idle ones are dropped now and then, so
 //! that a flood of invented accounts does not fill the memory.
@@ -26,6 +26,7 @@ pub struct RateLimitSettings {
     /// False lets everything through.
     pub enabled: bool,
     pub sign_in_per_account_per_minute: NonZeroU32,
+    /// Of API keys that are none as many.
     pub sign_in_per_address_per_minute: NonZeroU32,
     pub sign_up_per_address_per_minute: NonZeroU32,
     /// Of verification mails as many.
@@ -53,6 +54,7 @@ struct Limiters {
     sign_in_address: DefaultKeyedRateLimiter<IpAddr>,
     sign_up_address: DefaultKeyedRateLimiter<IpAddr>,
     reset_account: DefaultKeyedRateLimiter<AccountKey>,
+    api_key_address: DefaultKeyedRateLimiter<IpAddr>,
     clock: DefaultClock,
     /// Checks since idle cells were last dropped.
     checks: AtomicU32,
@@ -76,6 +78,7 @@ impl RateLimits {
                 sign_in_address: RateLimiter::keyed(Quota::per_minute(settings.sign_in_per_address_per_minute)),
                 sign_up_address: RateLimiter::keyed(Quota::per_minute(settings.sign_up_per_address_per_minute)),
                 reset_account: RateLimiter::keyed(Quota::per_hour(settings.reset_per_account_per_hour)),
+                api_key_address: RateLimiter::keyed(Quota::per_minute(settings.sign_in_per_address_per_minute)),
                 clock: DefaultClock::default(),
                 checks: AtomicU32::new(0),
             })
@@ -121,6 +124,13 @@ impl RateLimits {
         limiters.sweep_now_and_then();
         limiters.check(&limiters.sign_in_account, &account(&user.to_string()))
     }
+
+    /// Counts an API key from an address that is none, or none any more. Good ones are not counted.
+    pub fn check_api_key(&self, address: IpAddr) -> Result<(), RetryAfter> {
+        let Some(limiters) = &self.limiters else { return Ok(()) };
+        limiters.sweep_now_and_then();
+        limiters.check(&limiters.api_key_address, &network(address))
+    }
 }
 
 impl Limiters {
@@ -134,6 +144,7 @@ impl Limiters {
             self.sign_in_address.retain_recent();
             self.sign_up_address.retain_recent();
             self.reset_account.retain_recent();
+            self.api_key_address.retain_recent();
         }
     }
 }
@@ -207,6 +218,15 @@ mod tests {
         assert_eq!(limits.check_reset("bob@x.yz"), Ok(()));
         assert!((0..10).all(|_| limits.check_password(user).is_ok()));
         assert!(limits.check_password(user).is_err());
+    }
+
+    #[test]
+    fn guesses_of_api_keys_are_limited_per_address_and_apart_from_sign_ins() {
+        let limits = RateLimits::new(RateLimitSettings::default());
+        assert!((0..60).all(|_| limits.check_api_key(address("10.0.0.1")).is_ok()));
+        assert!(limits.check_api_key(address("10.0.0.1")).is_err());
+        assert_eq!(limits.check_api_key(address("10.0.0.2")), Ok(()));
+        assert_eq!(limits.check_sign_in("ada@x.yz", address("10.0.0.1")), Ok(()));
     }
 
     #[test]

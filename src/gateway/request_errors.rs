@@ -29,7 +29,10 @@ impl RequestError {
     }
 
     pub fn unauthenticated() -> Self {
-        Self::new(Code::Unauthenticated, "the access token is not valid: sign in again or refresh it")
+        Self::new(
+            Code::Unauthenticated,
+            "the access token or API key is not valid: sign in again, refresh the token, or use another key",
+        )
     }
 
     pub fn timeout() -> Self {

@@ -4,6 +4,7 @@ use async_graphql::{MergedObject, MergedSubscription, Request, SDLExportOptions,
 
 use super::access::{Guarded, Owned, annotate};
 use super::accounts::AccountMutation;
+use super::api_keys::ApiKeyMutation;
 use super::campaigns::{CampaignMutation, CampaignQuery};
 use super::context::{RequestInfo, Shop, Viewer};
 use super::dead_letters::{DeadLetterMutation, DeadLetterQuery, DeadLetterSubscription};
@@ -34,6 +35,7 @@ pub struct MutationAreas(
     SessionMutation,
     PasswordMutation,
     AccountMutation,
+    ApiKeyMutation,
     UserMutation,
     ProductMutation,
     OrderPlacementMutation,
@@ -237,6 +239,8 @@ mod tests {
             "emailVerificationResend" => format!("{field} {{ __typename }}"),
             "userUpdate" => "userUpdate(input: {}) { __typename }".into(),
             "accountExport" | "accountDelete" => format!("{field}(password: \"x\") {{ __typename }}"),
+            "apiKeyCreate" => r#"apiKeyCreate(input: {name: "n", scopes: [ORDERS_READ]}) { __typename }"#.into(),
+            "apiKeyRevoke" => r#"apiKeyRevoke(id: "key_00000000000000000000000001") { __typename }"#.into(),
             "preferencesUpdate" => "preferencesUpdate(input: {}) { __typename }".into(),
             "userRoleUpdate" => format!("userRoleUpdate(id: \"{user_id}\", role: STAFF) {{ __typename }}"),
             "productCreate" => r#"productCreate(input: {sku: "s", name: "n", category: "c",

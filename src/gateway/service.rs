@@ -182,11 +182,16 @@ impl GraphqlService {
     }
 
     /// Who asks. Some operations take no notice of what was shown.
-    pub async fn viewer(&self, parsed: &ParsedRequest, credential: &Credential) -> Result<Viewer, RequestError> {
+    pub async fn viewer(
+        &self,
+        parsed: &ParsedRequest,
+        credential: &Credential,
+        info: &RequestInfo,
+    ) -> Result<Viewer, RequestError> {
         if parsed.facts.ignores_token {
             return Ok(Viewer::Anonymous);
         }
-        match self.auth.viewer(credential).await {
+        match self.auth.viewer(credential, info.client_address).await {
             Ok((viewer, _)) => Ok(viewer),
             Err(error) => {
                 let error = RequestError::from(error);

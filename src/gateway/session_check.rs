@@ -1,10 +1,12 @@
-//! Whether a session still lives: asked of the users actor, remembered for a few seconds.
+//! Whether a session, or an API key, still serves: asked of the users actor, remembered for a few seconds.
 //!
 //! Nearly every request finds a fresh copy and asks nobody. Of the requests that find none, one asks and the others
-//! wait for its answer. The sessions of open sockets are watched: one question after the other asks for all of them, at
-//! once when something about a session has changed in this process.
+//! wait for its answer. The sessions and keys of open sockets are watched: one question after the other asks for all of them,
+//! at once when something about one has changed in this process.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,87 +20,112 @@ use tracing::warn;
 use crate::actors::Address;
 use crate::actors::errors::DomainError;
 use crate::actors::users::UserActor;
-use crate::actors::users::messages::{CheckSession, CheckSessions};
-use crate::domain::ids::SessionId;
+use crate::actors::users::messages::{CheckApiKeys, CheckSession, CheckSessions};
+use crate::domain::ids::{ApiKeyId, SessionId};
+use crate::store::api_keys::ApiKeyState;
 use crate::store::users::SessionState;
 
 /// A copy may be at most 5 s old when it is used; the rest is for the time that a request takes to act on it.
 pub const MAX_COPY_AGE: Duration = Duration::from_millis(4_500);
 /// So long a failed question is answered by its failure, lest every waiting request asks in turn.
 const FAILURE_AGE: Duration = Duration::from_millis(250);
-const CACHED_SESSIONS: usize = 20_000;
-/// Watched sessions that one question is about: it must not hold up a reader of the store for long.
+const CACHED: usize = 20_000;
+/// Watched sessions or keys that one question is about: it must not hold up a reader of the store for long.
 const WATCHED_A_QUESTION: usize = 1_000;
-/// How soon a question about the watched sessions that failed is repeated.
+/// How soon a question about what is watched that failed is repeated.
 const WATCH_RETRY: Duration = Duration::from_secs(1);
-/// So long what has changed is gathered before the watched sessions are looked at for it.
+/// So long what has changed is gathered before what is watched is looked at for it.
 const CHANGES_GATHERED: Duration = Duration::from_millis(100);
 
-/// Who knows the sessions.
+/// What is checked is known by an id.
+pub trait Id: Copy + Eq + Hash + fmt::Display + Send + Sync + 'static {}
+impl<I: Copy + Eq + Hash + fmt::Display + Send + Sync + 'static> Id for I {}
+
+/// What it is worth now.
+pub trait State: Copy + PartialEq + Send + Sync + 'static {}
+impl<S: Copy + PartialEq + Send + Sync + 'static> State for S {}
+
+/// Who knows the states.
 #[async_trait]
-pub trait SessionSource: Send + Sync {
-    /// The session as it is now, not a copy. `None`: there is no such session.
-    async fn session_state(&self, session_id: SessionId) -> Result<Option<SessionState>, DomainError>;
+pub trait Source<I, S>: Send + Sync {
+    /// The state as it is now, not a copy. `None`: there is no such session or key.
+    async fn state(&self, id: I) -> Result<Option<S>, DomainError>;
 
     /// The same of many at once: of those that there are.
-    async fn session_states(&self, session_ids: Vec<SessionId>) -> Result<Vec<(SessionId, SessionState)>, DomainError>;
+    async fn states(&self, ids: Vec<I>) -> Result<Vec<(I, S)>, DomainError>;
 }
 
 /// The users actor as the source.
-pub struct UserActorSessions {
+#[derive(Clone)]
+pub struct UserActorSource {
     pub users: Address<UserActor>,
     pub deadline: Duration,
 }
 
+// Every signed-in request may wait for them: they go ahead of sign-ins, which wait for the hasher.
+
 #[async_trait]
-impl SessionSource for UserActorSessions {
-    async fn session_state(&self, session_id: SessionId) -> Result<Option<SessionState>, DomainError> {
-        // Every signed-in request may wait for it: it goes ahead of sign-ins, which wait for the hasher.
+impl Source<SessionId, SessionState> for UserActorSource {
+    async fn state(&self, session_id: SessionId) -> Result<Option<SessionState>, DomainError> {
         self.users.ask_critical(CheckSession { session_id }, self.deadline).await?
     }
 
-    async fn session_states(&self, session_ids: Vec<SessionId>) -> Result<Vec<(SessionId, SessionState)>, DomainError> {
+    async fn states(&self, session_ids: Vec<SessionId>) -> Result<Vec<(SessionId, SessionState)>, DomainError> {
         self.users.ask_critical(CheckSessions { session_ids }, self.deadline).await?
     }
 }
 
-/// The sessions cannot be read at present.
+#[async_trait]
+impl Source<ApiKeyId, ApiKeyState> for UserActorSource {
+    async fn state(&self, id: ApiKeyId) -> Result<Option<ApiKeyState>, DomainError> {
+        Ok(Source::<ApiKeyId, ApiKeyState>::states(self, vec![id]).await?.pop().map(|(_, state)| state))
+    }
+
+    async fn states(&self, ids: Vec<ApiKeyId>) -> Result<Vec<(ApiKeyId, ApiKeyState)>, DomainError> {
+        self.users.ask_critical(CheckApiKeys { ids }, self.deadline).await?
+    }
+}
+
+/// The states cannot be read at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the session cannot be checked at present")]
 pub struct SessionUnknown;
 
 #[derive(Debug, Clone, Copy)]
-struct Copy {
-    state: Result<Option<SessionState>, SessionUnknown>,
+struct Kept<S> {
+    state: Result<Option<S>, SessionUnknown>,
     /// When the question was asked: the state is at least as new.
     asked_at: Instant,
 }
 
-impl Copy {
+impl<S> Kept<S> {
     fn is_fresh(&self, max_age: Duration) -> bool {
         let max_age = if self.state.is_err() { FAILURE_AGE.min(max_age) } else { max_age };
         self.asked_at.elapsed() <= max_age
     }
 }
 
-/// What was last seen of a watched session.
+/// What was last seen of what is watched.
 #[derive(Debug, Clone, Copy)]
-pub struct Sighting {
-    /// `None`: there is no such session.
-    pub state: Option<SessionState>,
+pub struct Sighting<S> {
+    /// `None`: there is no such session or key.
+    pub state: Option<S>,
     /// When the question was asked: the state is at least as new.
     pub asked_at: Instant,
 }
 
-/// A session that is watched for as long as this lives.
-pub struct Watch {
-    check: SessionCheck,
-    session_id: SessionId,
-    sightings: watch::Receiver<Sighting>,
+/// A session or key that is watched for as long as this lives.
+pub struct Watch<I: Id, S: State> {
+    check: Check<I, S>,
+    id: I,
+    sightings: watch::Receiver<Sighting<S>>,
 }
 
-impl Watch {
-    pub fn latest(&self) -> Sighting {
+pub type SessionWatch = Watch<SessionId, SessionState>;
+pub type ApiKeyWatch = Watch<ApiKeyId, ApiKeyState>;
+
+impl<I: Id, S: State> Watch<I, S> {
+    pub fn latest(&self) -> Sighting<S> {
         *self.sightings.borrow()
     }
 
@@ -111,62 +138,68 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl<I: Id, S: State> Drop for Watch<I, S> {
     fn drop(&mut self) {
         let mut watched = self.check.watched();
         // The last one: this watch's own receiver is still counted.
-        if watched.get(&self.session_id).is_some_and(|sender| sender.receiver_count() <= 1) {
-            watched.remove(&self.session_id);
+        if watched.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
+            watched.remove(&self.id);
         }
     }
 }
 
 /// Cheap to clone; the clones share their copies.
-#[derive(Clone)]
-pub struct SessionCheck(Arc<Inner>);
+pub struct Check<I: Id, S: State>(Arc<Inner<I, S>>);
 
-struct Inner {
-    source: Box<dyn SessionSource>,
-    copies: Cache<SessionId, Copy>,
+pub type SessionCheck = Check<SessionId, SessionState>;
+pub type ApiKeyCheck = Check<ApiKeyId, ApiKeyState>;
+
+impl<I: Id, S: State> Clone for Check<I, S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+type Watched<I, S> = HashMap<I, watch::Sender<Sighting<S>>>;
+
+struct Inner<I: Id, S: State> {
+    source: Box<dyn Source<I, S>>,
+    copies: Cache<I, Kept<S>>,
     /// Counts what was forgotten: an answer that was under way meanwhile may be of before.
     forgotten: AtomicU64,
-    watched: Mutex<HashMap<SessionId, watch::Sender<Sighting>>>,
-    /// Something was forgotten: the watched sessions are to be looked at.
+    watched: Mutex<Watched<I, S>>,
+    /// Something was forgotten: what is watched is to be looked at.
     changed: Notify,
 }
 
-impl SessionCheck {
-    pub fn new(source: impl SessionSource + 'static) -> Self {
+impl<I: Id, S: State> Check<I, S> {
+    pub fn new(source: impl Source<I, S> + 'static) -> Self {
         let source = Box::new(source);
         Self(Arc::new(Inner {
             source,
-            copies: Cache::new(CACHED_SESSIONS),
+            copies: Cache::new(CACHED),
             forgotten: AtomicU64::new(0),
             watched: Mutex::default(),
             changed: Notify::new(),
         }))
     }
 
-    /// The session's state, no older than `max_age`. `Ok(None)`: there is no such session.
-    pub async fn state(
-        &self,
-        session_id: SessionId,
-        max_age: Duration,
-    ) -> Result<Option<SessionState>, SessionUnknown> {
-        self.copy(session_id, max_age).await.state
+    /// The state, no older than `max_age`. `Ok(None)`: there is no such session or key.
+    pub async fn state(&self, id: I, max_age: Duration) -> Result<Option<S>, SessionUnknown> {
+        self.copy(id, max_age).await.state
     }
 
-    /// Watches a session from a state of it no older than `max_age`.
-    pub async fn watch(&self, session_id: SessionId, max_age: Duration) -> Result<Watch, SessionUnknown> {
-        let Copy { state, asked_at } = self.copy(session_id, max_age).await;
+    /// Watches a session or key from a state of it no older than `max_age`.
+    pub async fn watch(&self, id: I, max_age: Duration) -> Result<Watch<I, S>, SessionUnknown> {
+        let Kept { state, asked_at } = self.copy(id, max_age).await;
         let sighting = Sighting { state: state?, asked_at };
         let mut watched = self.watched();
-        let sender = watched.entry(session_id).or_insert_with(|| watch::Sender::new(sighting));
+        let sender = watched.entry(id).or_insert_with(|| watch::Sender::new(sighting));
         note(sender, sighting);
-        Ok(Watch { check: self.clone(), session_id, sightings: sender.subscribe() })
+        Ok(Watch { check: self.clone(), id, sightings: sender.subscribe() })
     }
 
-    /// Looks at all watched sessions every `interval`, and as soon as something was forgotten. Never ends.
+    /// Looks at all that is watched every `interval`, and as soon as something was forgotten. Never ends.
     pub async fn keep_watch(&self, interval: Duration) {
         let mut wait = interval;
         loop {
@@ -185,10 +218,10 @@ impl SessionCheck {
     }
 
     async fn look_at_watched(&self) -> Result<(), DomainError> {
-        let ids: Vec<SessionId> = self.watched().keys().copied().collect();
+        let ids: Vec<I> = self.watched().keys().copied().collect();
         for ids in ids.chunks(WATCHED_A_QUESTION) {
             let asked_at = Instant::now();
-            let found: HashMap<_, _> = self.0.source.session_states(ids.to_vec()).await?.into_iter().collect();
+            let found: HashMap<_, _> = self.0.source.states(ids.to_vec()).await?.into_iter().collect();
             let watched = self.watched();
             for id in ids {
                 if let Some(sender) = watched.get(id) {
@@ -199,20 +232,20 @@ impl SessionCheck {
         Ok(())
     }
 
-    fn watched(&self) -> MutexGuard<'_, HashMap<SessionId, watch::Sender<Sighting>>> {
+    fn watched(&self) -> MutexGuard<'_, Watched<I, S>> {
         self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn copy(&self, session_id: SessionId, max_age: Duration) -> Copy {
+    async fn copy(&self, id: I, max_age: Duration) -> Kept<S> {
         let Inner { source, copies, forgotten, .. } = &*self.0;
         loop {
-            if let Some(copy) = copies.get(&session_id) {
+            if let Some(copy) = copies.get(&id) {
                 if copy.is_fresh(max_age) {
                     return copy;
                 }
-                copies.remove_if(&session_id, |found| found.asked_at == copy.asked_at);
+                copies.remove_if(&id, |found| found.asked_at == copy.asked_at);
             }
-            let guard = match copies.get_value_or_guard_async(&session_id).await {
+            let guard = match copies.get_value_or_guard_async(&id).await {
                 // A copy that came while this waited counts however short `max_age` is: it was asked for afterwards.
                 Ok(copy) if copy.is_fresh(max_age.max(FAILURE_AGE)) => return copy,
                 Ok(_) => continue,
@@ -220,27 +253,27 @@ impl SessionCheck {
             };
             let before = forgotten.load(Ordering::SeqCst);
             let asked_at = Instant::now();
-            let state = source.session_state(session_id).await.map_err(|error| {
-                warn!(%session_id, %error, "could not check a session");
+            let state = source.state(id).await.map_err(|error| {
+                warn!(%id, %error, "could not check a session");
                 SessionUnknown
             });
             if forgotten.load(Ordering::SeqCst) == before {
                 // Refused only when the entry was forgotten this very moment; then nothing needs to be kept.
-                let copy = Copy { state, asked_at };
+                let copy = Kept { state, asked_at };
                 let _ = guard.insert(copy);
                 return copy;
             }
         }
     }
 
-    /// Something about this session changed in this process: the next request asks anew.
-    pub fn forget(&self, session_id: SessionId) {
+    /// Something about this session or key changed in this process: the next request asks anew.
+    pub fn forget(&self, id: I) {
         self.0.forgotten.fetch_add(1, Ordering::SeqCst);
-        self.0.copies.remove(&session_id);
+        self.0.copies.remove(&id);
         self.0.changed.notify_one();
     }
 
-    /// Sessions changed that are not known one by one: a password, a role, a sign-out everywhere.
+    /// Something changed that is not known one by one: a password, a role, a sign-out everywhere.
     pub fn forget_all(&self) {
         self.0.forgotten.fetch_add(1, Ordering::SeqCst);
         self.0.copies.clear();
@@ -249,7 +282,7 @@ impl SessionCheck {
 }
 
 /// Keeps the newest sighting; wakes who watches when the state differs.
-fn note(sender: &watch::Sender<Sighting>, sighting: Sighting) {
+fn note<S: PartialEq>(sender: &watch::Sender<Sighting<S>>, sighting: Sighting<S>) {
     sender.send_if_modified(|latest| {
         if sighting.asked_at < latest.asked_at {
             return false;
@@ -280,8 +313,8 @@ mod tests {
     struct Shared(Arc<Counting>);
 
     #[async_trait]
-    impl SessionSource for Shared {
-        async fn session_state(&self, _: SessionId) -> Result<Option<SessionState>, DomainError> {
+    impl Source<SessionId, SessionState> for Shared {
+        async fn state(&self, _: SessionId) -> Result<Option<SessionState>, DomainError> {
             let epoch = self.0.asked.fetch_add(1, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(10)).await;
             if self.0.down.load(Ordering::SeqCst) {
@@ -291,7 +324,7 @@ mod tests {
             Ok(Some(SessionState { user_id, role: Role::Customer, ended: false, token_epoch: epoch as i64 }))
         }
 
-        async fn session_states(&self, ids: Vec<SessionId>) -> Result<Vec<(SessionId, SessionState)>, DomainError> {
+        async fn states(&self, ids: Vec<SessionId>) -> Result<Vec<(SessionId, SessionState)>, DomainError> {
             self.0.asked_of_many.lock().unwrap().push(ids.len());
             if self.0.down.load(Ordering::SeqCst) {
                 return Err(DomainError::Timeout);

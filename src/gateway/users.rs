@@ -3,6 +3,7 @@
 use async_graphql::{Context, Enum, Error, ID, InputObject, Object, SimpleObject};
 
 use super::access::{Guarded, Owned};
+use super::api_keys::{self, ApiKey};
 use super::connections::{Connection, list_cost, mutation_cost, nested_page_cost, page_cost, page_request, root_cost};
 use super::context::{Shop, Viewer, answered};
 use super::cursors::CursorKind;
@@ -144,6 +145,12 @@ impl UserFields {
         let sessions = answered(shop.users.ask(ListSessions { user_id: self.user.id }, shop.ask_deadline).await)
             .map_err(|error| query_error(ctx, error))?;
         Ok(sessions.into_iter().map(|session| SignedInSession::seen_from(session, own)).collect())
+    }
+
+    /// The user's API keys, newest first, with some that serve no more.
+    #[graphql(complexity = "root_cost(list_cost(child_complexity))")]
+    async fn api_keys(&self, ctx: &Context<'_>) -> Result<Vec<ApiKey>, Error> {
+        api_keys::of_user(ctx, self.user.id).await
     }
 
     /// The user's orders, newest first.
@@ -300,7 +307,7 @@ impl UserMutation {
         UserPayload::answer(ctx, Inputs::OBJECT, result)
     }
 
-    /// Changes what a user may do, and ends the user's sessions.
+    /// Changes what a user may do, and ends the user's sessions and API keys.
     #[graphql(complexity = "mutation_cost(child_complexity)")]
     async fn user_role_update(
         &self,

@@ -4,6 +4,7 @@
 //! the relay through [`outbox::Outbox::committed`], so nobody can commit an event and forget to publish it. Every effect of a
 //! consumed event commits together with the consumer's offset ([`consumption::Consumption`]).
 
+pub mod api_keys;
 pub mod cache;
 pub mod campaigns;
 pub mod consumption;

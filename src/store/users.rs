@@ -92,6 +92,13 @@ pub enum PasswordProof {
     Present(UserId, PasswordHash),
 }
 
+impl PasswordProof {
+    /// Whether who has lost the password sets another one.
+    pub fn is_reset(&self) -> bool {
+        matches!(self, Self::ResetToken(_))
+    }
+}
+
 /// A password to be saved in the place of another.
 #[derive(Debug, Clone)]
 pub struct NewPassword {
@@ -141,7 +148,7 @@ pub trait UserStore: Send + Sync {
     async fn rename(&self, id: UserId, name: String, at: Timestamp) -> Result<Option<User>, StoreError>;
 
     /// Saves a password if its proof holds, ends all sessions and open reset requests, raises the token epoch, begins the
-    /// new session, and announces it. `None`: the proof does not hold.
+    /// new session, and announces it. A reset ends all API keys too, each of them announced. `None`: the proof does not hold.
     async fn replace_password(&self, new: NewPassword) -> Result<Option<User>, StoreError>;
 
     /// Puts another hash of the same password in the place of `present`, if that is the user's still. Nobody is told: what
@@ -153,11 +160,12 @@ pub trait UserStore: Send + Sync {
         renewed: PasswordHash,
     ) -> Result<bool, StoreError>;
 
-    /// Erases the account (`domain::users::User::erase`) with its sessions and mail requests if `present` is its
-    /// password's hash, and announces it. False: it is not, or there is no such user.
+    /// Erases the account (`domain::users::User::erase`) with its sessions, API keys and mail requests if
+    /// `present` is its password's hash, and announces it. False: it is not, or there is no such user.
     async fn erase_user(&self, id: UserId, present: &PasswordHash, at: Timestamp) -> Result<bool, StoreError>;
 
-    /// Changes the role and raises the token epoch when it differs. `None`: no such user.
+    /// Changes the role when it differs; then raises the token epoch and ends all API keys, each of them announced. `None`:
+    /// no such user.
     async fn change_role(&self, id: UserId, role: Role, at: Timestamp) -> Result<Option<User>, StoreError>;
 
     /// False, and nothing saved: the user's token epoch is another one by now, so what the sign-in was judged by no

@@ -9,6 +9,7 @@
 mod support;
 
 mod accounts;
+mod api_keys;
 mod campaigns;
 mod dead_letters;
 mod documents;

@@ -13,9 +13,10 @@ use souk::domain::products::{NewProduct, Product};
 use souk::domain::text::Email;
 use souk::domain::time::Timestamp;
 use souk::domain::users::{PasswordHash, Preferences, Role, User};
+use souk::store::api_keys::ApiKeyStore;
 use souk::store::consumption::{Consumption, ConsumptionStore, OffsetMove, StoredRecord};
 use souk::store::outbox::Outbox;
-use souk::store::users::NewUser;
+use souk::store::users::{NewUser, UserStore};
 use souk::telemetry::trace_context::TraceParent;
 use uuid::Uuid;
 
@@ -27,6 +28,10 @@ pub struct Under<P: ?Sized> {
     /// Removes the data when the case ends.
     _data: Box<dyn Any + Send>,
 }
+
+/// Users with their API keys, which are ports of one store.
+pub trait Accounts: UserStore + ApiKeyStore {}
+impl<S: UserStore + ApiKeyStore> Accounts for S {}
 
 /// Names the cases of a suite and runs them over every adapter: `conformance!(orders: case, case)` opens each store by
 /// the harness function `orders` of the adapter's module. Those over a real server are ignored where none is given.
@@ -46,6 +51,7 @@ macro_rules! conformance {
 
 /// The ports that have a MongoDB adapter.
 macro_rules! over_mongo {
+    (api_keys: $($case:ident),+) => { mongo_cases!(api_keys: $($case),+); };
     (campaigns: $($case:ident),+) => { mongo_cases!(campaigns: $($case),+); };
     (markers: $($case:ident),+) => { mongo_cases!(markers: $($case),+); };
     (orders: $($case:ident),+) => { mongo_cases!(orders: $($case),+); };
@@ -86,7 +92,7 @@ pub mod sqlite {
     };
     use souk::store::users::UserStore;
 
-    use super::Under;
+    use super::{Accounts, Under};
 
     macro_rules! opens {
         ($name:ident, $port:ty, $store:ty) => {
@@ -103,6 +109,7 @@ pub mod sqlite {
         };
     }
     opens!(users, dyn UserStore, SqliteUserStore);
+    opens!(api_keys, dyn Accounts, SqliteUserStore);
     opens!(campaigns, dyn CampaignStore, SqliteProductStore);
     opens!(products, dyn ProductStore, SqliteProductStore);
     opens!(orders, dyn OrderStore, SqliteOrderStore);
@@ -133,7 +140,7 @@ pub mod mongo {
     use souk::store::users::UserStore;
     use uuid::Uuid;
 
-    use super::Under;
+    use super::{Accounts, Under};
 
     /// Databases of one case.
     pub struct Databases {
@@ -213,6 +220,7 @@ pub mod mongo {
     opens!(operations, dyn OperationsStore, MongoOperationsStore);
     opens!(recommendations, dyn RecommendationStore, MongoRecommendationStore);
     opens!(users, dyn UserStore, MongoUserStore);
+    opens!(api_keys, dyn Accounts, MongoUserStore);
 }
 
 /// A new id of any kind.

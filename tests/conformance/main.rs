@@ -9,6 +9,7 @@
 mod harness;
 
 mod accounts;
+mod api_keys;
 mod cache;
 mod campaigns;
 mod consumption;

@@ -21,7 +21,7 @@ use souk::gateway::context::{RequestInfo, Viewer};
 use souk::gateway::mail_pages::MailActions;
 use souk::gateway::server::PublicServer;
 use souk::gateway::service::GraphqlService;
-use souk::gateway::session_check::{SessionCheck, SessionSource};
+use souk::gateway::session_check::{SessionCheck, Source};
 use souk::gateway::settings::HttpSettings;
 use souk::store::users::SessionState;
 use tokio::sync::{Notify, broadcast};
@@ -77,15 +77,15 @@ impl MailActions for MailLinks {
 pub struct Sessions(Arc<World>);
 
 #[async_trait]
-impl SessionSource for Sessions {
-    async fn session_state(&self, id: SessionId) -> Result<Option<SessionState>, DomainError> {
+impl Source<SessionId, SessionState> for Sessions {
+    async fn state(&self, id: SessionId) -> Result<Option<SessionState>, DomainError> {
         if self.0.sessions_down.load(Ordering::SeqCst) {
             return Err(DomainError::Timeout);
         }
         Ok(self.0.sessions.lock().unwrap().get(&id).copied())
     }
 
-    async fn session_states(&self, ids: Vec<SessionId>) -> Result<Vec<(SessionId, SessionState)>, DomainError> {
+    async fn states(&self, ids: Vec<SessionId>) -> Result<Vec<(SessionId, SessionState)>, DomainError> {
         if self.0.sessions_down.load(Ordering::SeqCst) {
             return Err(DomainError::Timeout);
         }
@@ -107,7 +107,7 @@ impl Query {
     async fn who(&self, ctx: &Context<'_>) -> async_graphql::Result<String> {
         Ok(match ctx.data::<Viewer>()? {
             Viewer::Anonymous => "nobody".into(),
-            Viewer::SignedIn { role, .. } => role.as_str().to_owned(),
+            Viewer::SignedIn { role, .. } | Viewer::ByKey { role, .. } => role.as_str().to_owned(),
         })
     }
     async fn address(&self, ctx: &Context<'_>) -> async_graphql::Result<String> {

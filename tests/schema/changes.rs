@@ -46,7 +46,7 @@ pub fn breaking_changes(old: &Parts, new: &Parts) -> Vec<Breaking> {
 }
 
 /// The part that a part belongs to.
-fn owner(coordinate: &str) -> Option<&str> {
+pub fn owner(coordinate: &str) -> Option<&str> {
     if let Some((field, _)) = coordinate.split_once('(') {
         return Some(field);
     }

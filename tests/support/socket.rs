@@ -33,8 +33,23 @@ impl Socket {
 
     /// Upgraded, nothing said yet.
     pub async fn open(address: SocketAddr) -> Self {
+        Self::upgrade(address, None).await
+    }
+
+    /// Connected with a token in the upgrade's header, and acknowledged.
+    pub async fn connect_by_header(address: SocketAddr, token: &str) -> Self {
+        let mut socket = Self::upgrade(address, Some(token)).await;
+        socket.send(&json!({ "type": "connection_init" })).await;
+        assert_eq!(socket.receive().await.expect("the server acknowledges")["type"], "connection_ack");
+        socket
+    }
+
+    async fn upgrade(address: SocketAddr, token: Option<&str>) -> Self {
         let mut request = format!("ws://{address}/graphql").into_client_request().unwrap();
         request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
+        if let Some(token) = token {
+            request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
         let connected = tokio::time::timeout(DEADLINE, connect_async(request)).await.expect("connects in time");
         Self { stream: connected.expect("the upgrade is accepted").0, next_id: 1, waiting: HashMap::new() }
     }

@@ -14,16 +14,18 @@ use souk::domain::users::Role;
 use crate::support::{Socket, TestApp, eventually, spawn_app};
 
 /// The fields that differ from shop to shop.
-const OWN_TO_A_SHOP: [&str; 10] = [
+const OWN_TO_A_SHOP: [&str; 12] = [
     "accessToken",
     "endCursor",
     "expiresAt",
     "failedAt",
     "id",
     "number",
+    "prefix",
     "productId",
     "refreshToken",
     "requestId",
+    "secret",
     "traceId",
 ];
 
@@ -31,7 +33,7 @@ const STAFF: &str = "staff@demo.example";
 
 struct Example {
     line: usize,
-    /// Whose token is sent, by the address.
+    /// Whose token is sent, by the address, or which API key, by its name.
     asker: Option<String>,
     query: String,
     /// Of a subscription several.
@@ -170,6 +172,9 @@ async fn every_example_is_answered_as_the_guide_shows() {
             let session = &payload["session"];
             if let (Some(email), Some(token)) = (session["user"]["email"].as_str(), session["accessToken"].as_str()) {
                 tokens.insert(email.to_owned(), token.to_owned());
+            }
+            if let (Some(name), Some(secret)) = (payload["apiKey"]["name"].as_str(), payload["secret"].as_str()) {
+                tokens.insert(name.to_owned(), secret.to_owned());
             }
         }
     }

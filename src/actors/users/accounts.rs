@@ -8,7 +8,7 @@ use super::messages::{
     DeleteAccount, EndSubscription, ExportAccount, ListSessions, RequestVerification, UpdateUser, VerifyEmail,
 };
 use super::passwords::PROOFS;
-use super::{UserActor, UserTools, found, token_hash};
+use super::{SignInChange, UserActor, UserTools, found, token_hash};
 use crate::actors::clock::now;
 use crate::actors::errors::DomainError;
 use crate::actors::notifications::messages::ExportNotifications;
@@ -93,7 +93,7 @@ impl Handler<DeleteAccount> for UserActor {
             for _ in 0..PROOFS {
                 let (_, hash) = tools.known_password(user_id, &password).await?;
                 if tools.store.erase_user(user_id, &hash, now()).await? {
-                    (tools.sessions_changed)(None);
+                    (tools.sign_in_changed)(SignInChange::Any);
                     return Ok(());
                 }
             }
@@ -120,6 +120,7 @@ impl UserTools {
         let sessions = self.store.sessions(user.id).await?;
         let notifications = ExportNotifications { user_id: user.id };
         let requests = self.store.mail_requests(user.id).await?;
+        let keys = self.api_keys.api_keys(user.id).await?;
         let history = self.recommendations.ask(ExportHistory { user_id: user.id }, self.ask_deadline).await??;
         let time = |at: Option<crate::domain::time::Timestamp>| at.map(|at| at.to_string());
         Ok(json!({
@@ -145,6 +146,15 @@ impl UserTools {
                 "lastUsedAt": session.last_used_at.to_string(),
                 "expiresAt": session.expires_at.to_string(),
                 "endedAt": time(session.revoked_at),
+            })).collect::<Vec<_>>(),
+            "apiKeys": keys.iter().map(|key| json!({
+                "id": key.id,
+                "name": key.name,
+                "scopes": key.scopes.iter().collect::<Vec<_>>(),
+                "createdAt": key.created_at.to_string(),
+                "lastUsedAt": time(key.last_used_at),
+                "expiresAt": time(key.expires_at),
+                "revokedAt": time(key.revoked_at),
             })).collect::<Vec<_>>(),
             "mailRequests": requests.iter().map(|request| json!({
                 "id": request.id,

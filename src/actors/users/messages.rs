@@ -3,11 +3,14 @@
 use actix::Message;
 
 use crate::actors::errors::DomainError;
-use crate::domain::ids::{MailRequestId, SessionId, UserId};
+use crate::config::Secret;
+use crate::domain::api_keys::{ApiKey, ApiKeyScopes};
+use crate::domain::ids::{ApiKeyId, MailRequestId, SessionId, UserId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::text::Email;
 use crate::domain::time::Timestamp;
 use crate::domain::users::{Preferences, PreferencesEdit, Role, Session, Subscription, User};
+use crate::store::api_keys::ApiKeyState;
 use crate::store::users::SessionState;
 
 /// A password as it was typed: never printed, never logged.
@@ -171,6 +174,47 @@ pub struct UpdateUser {
 #[rtype(result = "Result<Vec<Session>, DomainError>")]
 pub struct ListSessions {
     pub user_id: UserId,
+}
+
+/// A key that was just made, with its token: nobody is told it again.
+#[derive(Clone)]
+pub struct MadeApiKey {
+    pub key: ApiKey,
+    pub token: Secret,
+}
+
+/// Makes a key for a user who is signed in. Refusals: InvalidInput (`name`, `scopes`, `expiresAt`, or no field: too many),
+/// Busy (signed out meanwhile).
+#[derive(Message)]
+#[rtype(result = "Result<MadeApiKey, DomainError>")]
+pub struct CreateApiKey {
+    pub user_id: UserId,
+    pub session_id: SessionId,
+    pub name: String,
+    pub scopes: ApiKeyScopes,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Ends a key, if given only one `of` this user; again changes nothing. Refusal: NotFound.
+#[derive(Message)]
+#[rtype(result = "Result<ApiKey, DomainError>")]
+pub struct RevokeApiKey {
+    pub id: ApiKeyId,
+    pub of: Option<UserId>,
+}
+
+/// All keys of a user that are kept, newest first.
+#[derive(Message)]
+#[rtype(result = "Result<Vec<ApiKey>, DomainError>")]
+pub struct ListApiKeys {
+    pub user_id: UserId,
+}
+
+/// What keys and their users are now: of those that there are.
+#[derive(Message)]
+#[rtype(result = "Result<Vec<(ApiKeyId, ApiKeyState)>, DomainError>")]
+pub struct CheckApiKeys {
+    pub ids: Vec<ApiKeyId>,
 }
 
 /// All that is kept about a user, as JSON. Refusals: WrongPassword, NotFound, Busy.

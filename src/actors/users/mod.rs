@@ -1,11 +1,13 @@
-//! The users actor: accounts, sign-in, sessions, roles, and what mails are about ([`passwords`], [`accounts`],
-//! [`recipients`]).
+//! The users actor: accounts, sign-in, sessions, roles, keys of machines ([`api_keys`]), and what mails are about
+//! ([`passwords`], [`accounts`], [`recipients`]).
 //!
 //! It holds nothing but its tools: the store decides every race (a taken address, a refresh token shown twice), so a
-//! restart loses nothing. Whatever ends a session or raises a token epoch tells `sessions_changed`, so that this
+//! restart loses nothing. Whatever ends a session or a key or raises a token epoch tells `sign_in_changed`, so that this
 //! process forgets its copies at once; other processes follow within 5 s.
 
 mod accounts;
+pub mod api_key_uses;
+pub mod api_keys;
 pub mod hasher;
 pub mod key_ring;
 pub mod keys;
@@ -25,6 +27,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use self::api_key_uses::ApiKeyUses;
 use self::hasher::{PasswordHasher, check_new_password};
 use self::keys::{FollowedKeys, KeyError};
 use self::mail_tokens::MailTokens;
@@ -40,12 +43,13 @@ use crate::actors::notifications::NotificationActor;
 use crate::actors::orders::OrderActor;
 use crate::actors::recommendations::RecommendationActor;
 use crate::domain::events::event_type;
-use crate::domain::ids::{MailRequestId, SessionId, TypedId, UserId};
+use crate::domain::ids::{ApiKeyId, MailRequestId, SessionId, TypedId, UserId};
 use crate::domain::mail_requests::MailRequestKind;
 use crate::domain::page::Page;
 use crate::domain::text::{Email, MAX_NAME, check_text};
 use crate::domain::time::Timestamp;
 use crate::domain::users::{PasswordHash, Preferences, RefreshVerdict, Role, Session, TokenHash, User};
+use crate::store::api_keys::ApiKeyStore;
 use crate::store::users::{Exchanged, InsertUser, NewSession, NewUser, SessionState, UserStore};
 
 /// What a client may call itself is kept to this many characters.
@@ -55,9 +59,21 @@ const MAX_USER_AGENT: usize = 200;
 const FIRST_PURGE: Duration = Duration::from_secs(60);
 const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
 
+/// What was changed about who is signed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignInChange {
+    Session(SessionId),
+    ApiKey(ApiKeyId),
+    /// Something that is not known one by one: a password, a role, a sign-out everywhere.
+    Any,
+}
+
 /// The users actor's tools.
 pub struct UserTools {
     pub store: Arc<dyn UserStore>,
+    pub api_keys: Arc<dyn ApiKeyStore>,
+    /// Noted by whoever checks keys.
+    pub api_key_uses: ApiKeyUses,
     pub tokens: AccessTokens,
     /// `None`: the keys of the tokens are not the store's.
     pub followed_keys: Option<FollowedKeys>,
@@ -70,8 +86,8 @@ pub struct UserTools {
     pub recommendations: Address<RecommendationActor>,
     pub notifications: Address<NotificationActor>,
     pub ask_deadline: Duration,
-    /// Called after a change with the session concerned, or `None` for all of a user's.
-    pub sessions_changed: Box<dyn Fn(Option<SessionId>) + Send + Sync>,
+    /// Called after each change.
+    pub sign_in_changed: Box<dyn Fn(SignInChange) + Send + Sync>,
 }
 
 pub struct UserActor {
@@ -141,6 +157,7 @@ impl Actor for UserActor {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.follow_keys(ctx);
+        self.record_api_key_uses(ctx);
         ctx.run_later(FIRST_PURGE, |actor, ctx| actor.purge(ctx));
         ctx.run_interval(PURGE_EVERY, |actor, ctx| actor.purge(ctx));
     }
@@ -321,7 +338,7 @@ impl Handler<RefreshTokens> for UserActor {
                 Exchanged::Refused(verdict) => {
                     if verdict == RefreshVerdict::Reuse {
                         tracing::warn!("a used refresh token was shown again: its session was revoked");
-                        (tools.sessions_changed)(None);
+                        (tools.sign_in_changed)(SignInChange::Any);
                     }
                     Err(DomainError::TokenInvalid)
                 }
@@ -340,10 +357,10 @@ impl Handler<SignOut> for UserActor {
             let at = now();
             let ended = tools.store.end_session(user_id, token_hash(&refresh_token), at).await?;
             let session = ended.ok_or(DomainError::TokenInvalid)?;
-            (tools.sessions_changed)(Some(session));
+            (tools.sign_in_changed)(SignInChange::Session(session));
             if everywhere {
                 tools.store.end_all_sessions(user_id, at).await?;
-                (tools.sessions_changed)(None);
+                (tools.sign_in_changed)(SignInChange::Any);
             }
             Ok(())
         })
@@ -400,7 +417,7 @@ impl Handler<ChangeRole> for UserActor {
     fn handle(&mut self, ChangeRole { user_id, role }: ChangeRole, _: &mut Context<Self>) -> Self::Result {
         self.beside(|tools| async move {
             let user = found(tools.store.change_role(user_id, role, now()).await?)?;
-            (tools.sessions_changed)(None);
+            (tools.sign_in_changed)(SignInChange::Any);
             Ok(user)
         })
     }

@@ -1,14 +1,15 @@
 //! Passwords: asking for a reset by mail, resetting with its token, changing with the present one.
 //!
 //! What replaces a password ends every session and every open reset in the same commit, and begins the session of who
-//! did it.
+//! did it. A reset ends the API keys too: whoever had the account until then keeps nothing. A change does not: its user had
+//! the password, and machines go on.
 
 use actix::{Context, Handler, ResponseFuture};
 use uuid::Uuid;
 
 use super::hasher::check_new_password;
 use super::messages::{ChangePassword, Password, RequestPasswordReset, ResetPassword, SignedIn};
-use super::{UserActor, UserTools, new_refresh_token, parse_email, token_hash};
+use super::{SignInChange, UserActor, UserTools, new_refresh_token, parse_email, token_hash};
 use crate::actors::clock::now;
 use crate::actors::errors::DomainError;
 use crate::domain::ids::{MailRequestId, TypedId, UserId};
@@ -62,7 +63,7 @@ impl UserTools {
         let Some(user) = self.store.replace_password(NewPassword { proof, hash, session, at }).await? else {
             return Ok(None);
         };
-        (self.sessions_changed)(None);
+        (self.sign_in_changed)(SignInChange::Any);
         let signed_in = session_id.map(|session_id| self.signed_in(user.clone(), session_id, refresh_token));
         Ok(Some((user, signed_in)))
     }

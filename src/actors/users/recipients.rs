@@ -69,6 +69,7 @@ mod tests {
     use super::*;
     use crate::actors::ask::Address;
     use crate::actors::server_secret::ServerSecret;
+    use crate::actors::users::api_key_uses::ApiKeyUses;
     use crate::actors::users::hasher::PasswordHasher;
     use crate::actors::users::key_ring::KeyMaterial;
     use crate::actors::users::mail_tokens::MailTokens;
@@ -97,6 +98,8 @@ mod tests {
             let tokens = MailTokens::new(&ServerSecret::new([7; 32]));
             let tools = UserTools {
                 store: store.clone(),
+                api_keys: store.clone(),
+                api_key_uses: ApiKeyUses::default(),
                 tokens: AccessTokens::new(&[KeyMaterial::generate()], "souk", "souk", 900).unwrap(),
                 followed_keys: None,
                 mail_tokens: tokens.clone(),
@@ -106,7 +109,7 @@ mod tests {
                 recommendations: Address::reserve("recommendations"),
                 notifications: Address::reserve("notifications"),
                 ask_deadline: Duration::from_secs(5),
-                sessions_changed: Box::new(|_| {}),
+                sign_in_changed: Box::new(|_| {}),
             };
             Self { users: UserActor::new(Arc::new(tools)).start(), store, tokens, _folder: folder }
         }

@@ -90,6 +90,7 @@ pub(super) async fn open_stores(config: &Config) -> Result<OpenedStores, AppErro
     let files = open_files(config).await?;
     let stores = Stores {
         users: files.users.clone(),
+        api_keys: files.users.clone(),
         products: files.products.clone(),
         campaigns: files.products.clone(),
         orders: files.orders.clone(),

@@ -109,6 +109,7 @@ pub(super) async fn open_stores(config: &Config) -> Result<OpenedStores, AppErro
     }
     let stores = Stores {
         users: opened.users.clone(),
+        api_keys: opened.users.clone(),
         products: opened.products.clone(),
         campaigns: opened.products.clone(),
         orders: opened.orders.clone(),

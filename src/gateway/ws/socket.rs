@@ -159,10 +159,11 @@ impl Socket {
         };
         let shown = std::mem::replace(&mut self.shown, Credential::None);
         let credential = if given == Credential::None { shown } else { given };
-        let (_, token) = self.service.auth.viewer(&credential).await.map_err(|error| Some(close_of_auth(error)))?;
-        if let Some(token) = token {
+        let shown = self.service.auth.viewer(&credential, self.info.client_address).await;
+        let (_, proof) = shown.map_err(|error| Some(close_of_auth(error)))?;
+        if let Some(proof) = proof {
             let interval = self.settings().session_check_interval;
-            let signed_in = SignedIn::watch(&self.service.auth, token, interval).await;
+            let signed_in = SignedIn::watch(&self.service.auth, proof, interval).await;
             self.signed_in = Some(signed_in.map_err(|error| Some(close_of_auth(error)))?);
         }
         self.acknowledged = true;
@@ -206,7 +207,7 @@ impl Socket {
         let viewer = match &self.signed_in {
             Some(signed_in) if !parsed.facts.ignores_token => {
                 let age = crate::gateway::session_check::MAX_COPY_AGE;
-                match self.service.auth.check_session(&signed_in.token, age).await {
+                match self.service.auth.check(&signed_in.proof(), age).await {
                     Ok(viewer) => viewer,
                     Err(AuthError::BadToken) => return Err(Some(Close::FORBIDDEN)),
                     Err(error) => return Ok(Err(error.into())),
@@ -312,7 +313,7 @@ impl Socket {
 fn close_of_auth(error: AuthError) -> Close {
     match error {
         AuthError::BadToken => Close::FORBIDDEN,
-        AuthError::Unavailable => Close::TRY_AGAIN_LATER,
+        AuthError::Unavailable | AuthError::TooMany(_) => Close::TRY_AGAIN_LATER,
     }
 }
 

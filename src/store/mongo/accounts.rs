@@ -7,12 +7,12 @@
 use super::failure::Failure;
 use super::transaction::Tx;
 use super::users::{find, find_credentials, present, save, save_password, signing_in_as};
-use super::{mail_requests, sessions};
+use super::{api_keys, mail_requests, sessions};
 use crate::domain::events::event_type;
 use crate::domain::ids::{TypedId, UserId};
 use crate::domain::mail_requests::{MailRequest, MailRequestKind};
 use crate::domain::time::Timestamp;
-use crate::domain::users::{PasswordHash, TokenHash, User};
+use crate::domain::users::{PasswordHash, Role, TokenHash, User};
 use crate::store::users::{NewMailRequest, NewPassword, PasswordProof};
 
 /// An unknown address costs as many commands as a known one, and what it wrote is removed in the same transaction.
@@ -70,7 +70,10 @@ pub(super) async fn replace_password(tx: &mut Tx, new: &NewPassword) -> Result<O
     let Some(mut user) = proven(tx, proof, *at).await? else { return Ok(None) };
     user.token_epoch += 1;
     user.updated_at = *at;
-    let event = user.event(event_type::USER_PASSWORD_CHANGED, *at);
+    let mut events = vec![user.event(event_type::USER_PASSWORD_CHANGED, *at)];
+    if proof.is_reset() {
+        events.extend(api_keys::revoke_all(tx, &mut user, *at).await?);
+    }
     save(tx, &user).await?;
     save_password(tx, user.id, hash).await?;
     mail_requests::replace_open(tx, user.id, MailRequestKind::PasswordReset, *at).await?;
@@ -78,7 +81,20 @@ pub(super) async fn replace_password(tx: &mut Tx, new: &NewPassword) -> Result<O
     if let Some(session) = session {
         sessions::insert(tx, session).await?;
     }
-    tx.emit(event);
+    events.into_iter().for_each(|event| tx.emit(event));
+    Ok(Some(user))
+}
+
+pub(super) async fn change_role(tx: &mut Tx, id: UserId, role: Role, at: Timestamp) -> Result<Option<User>, Failure> {
+    let Some(mut user) = find(tx, present(id)).await? else { return Ok(None) };
+    if user.role == role {
+        return Ok(Some(user));
+    }
+    user.change_role(role, at);
+    let mut events = vec![user.event(event_type::USER_UPDATED, at)];
+    events.extend(api_keys::revoke_all(tx, &mut user, at).await?);
+    save(tx, &user).await?;
+    events.into_iter().for_each(|event| tx.emit(event));
     Ok(Some(user))
 }
 
@@ -108,6 +124,7 @@ pub(super) async fn erase(tx: &mut Tx, id: UserId, hash: &PasswordHash, at: Time
     // No password has an empty hash.
     save_password(tx, id, &PasswordHash(String::new())).await?;
     sessions::remove_all(tx, id).await?;
+    api_keys::remove_all(tx, id).await?;
     mail_requests::remove_all(tx, id).await?;
     tx.emit(event);
     Ok(true)

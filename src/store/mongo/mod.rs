@@ -23,6 +23,7 @@
 mod abandoned;
 mod accounts;
 mod announcer;
+mod api_keys;
 mod batches;
 mod campaigns;
 mod catalogue;

@@ -160,6 +160,14 @@ pub(super) async fn insert_at(tx: &mut Tx, new: &NewSession, token_epoch: i64) -
     Ok(holds)
 }
 
+/// Whether this is a session of the user's that has not ended.
+pub(super) async fn is_alive(tx: &mut Tx, id: SessionId, user: UserId, now: Timestamp) -> Result<bool, Failure> {
+    let sessions = tx.collection::<SessionDocument>(SESSIONS);
+    let of_user = doc! { "_id": id.to_string(), "userId": user.to_string() };
+    let found = sessions.find_one(of_user).session(tx.session()).await?;
+    Ok(found.is_some_and(|found| Session::from(found).is_alive(now)))
+}
+
 pub(super) async fn of_user(database: &MongoDatabase, user: UserId) -> Result<Vec<Session>, Failure> {
     let sessions = database.collection::<SessionDocument>(SESSIONS);
     let found = sessions.find(doc! { "userId": user.to_string() }).sort(doc! { "_id": -1 }).await?;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::{Failure, broken};
 use super::migrations::{Change, Migration, collection, index, indexes, partial_index, unique_index};
-use super::{consumption, mail_requests, outbox, secrets, sessions, values};
+use super::{api_keys, consumption, mail_requests, outbox, secrets, sessions, values};
 use crate::domain::ids::UserId;
 use crate::domain::search;
 use crate::domain::text::Email;
@@ -16,7 +16,10 @@ pub(super) const USERS: &str = "users";
 /// Also of deleted accounts, which no address finds.
 pub(super) const BY_SIGN_IN_KEY: &str = "users_by_sign_in_key";
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration { name: "users", changes: first_version }];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration { name: "users", changes: first_version },
+    Migration { name: "API keys", changes: api_keys::collections },
+];
 
 fn first_version() -> Vec<Change> {
     let mut changes = vec![outbox::collections()];

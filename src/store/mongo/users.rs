@@ -30,7 +30,7 @@ use crate::store::users::{
 
 /// Users in their MongoDB database.
 pub struct MongoUserStore {
-    database: MongoDatabase,
+    pub(super) database: MongoDatabase,
     /// Reads by id that come at the same time.
     lookups: Batches<Vec<UserId>, Vec<User>>,
 }
@@ -128,12 +128,9 @@ impl UserStore for MongoUserStore {
     }
 
     async fn change_role(&self, id: UserId, role: Role, at: Timestamp) -> Result<Option<User>, StoreError> {
-        self.change(id, at, move |user| {
-            let differs = std::mem::replace(&mut user.role, role) != role;
-            user.token_epoch += i64::from(differs);
-            differs
-        })
-        .await
+        self.database
+            .transaction((id, role, at), |tx, (id, role, at)| Box::pin(accounts::change_role(tx, *id, *role, *at)))
+            .await
     }
 
     async fn insert_session(&self, session: NewSession, token_epoch: i64) -> Result<bool, StoreError> {

@@ -6,12 +6,12 @@ use rusqlite::Connection;
 use super::database::Write;
 use super::failure::Failure;
 use super::users::{by_sign_in_key, credentials_of, present, save};
-use super::{mail_requests, sessions};
+use super::{api_keys, mail_requests, sessions};
 use crate::domain::events::event_type;
 use crate::domain::ids::{TypedId, UserId};
 use crate::domain::mail_requests::{MailRequest, MailRequestKind};
 use crate::domain::time::Timestamp;
-use crate::domain::users::{PasswordHash, TokenHash, User};
+use crate::domain::users::{PasswordHash, Role, TokenHash, User};
 use crate::store::users::{NewMailRequest, NewPassword, PasswordProof};
 
 /// What an unknown address writes is removed in the same transaction: its commit is as long as a known one's.
@@ -73,7 +73,10 @@ pub(super) fn replace_password(write: &mut Write<'_>, new: NewPassword) -> Resul
     let mut user = before.clone();
     user.token_epoch += 1;
     user.updated_at = at;
-    let event = user.event(event_type::USER_PASSWORD_CHANGED, at);
+    let mut events = vec![user.event(event_type::USER_PASSWORD_CHANGED, at)];
+    if proof.is_reset() {
+        events.extend(api_keys::revoke_all(write.sql(), &mut user, at)?);
+    }
     save(write.sql(), &before, &user)?;
     save_password(write.sql(), user.id, &hash)?;
     mail_requests::replace_open(write.sql(), user.id, MailRequestKind::PasswordReset, at)?;
@@ -81,7 +84,26 @@ pub(super) fn replace_password(write: &mut Write<'_>, new: NewPassword) -> Resul
     if let Some(session) = session {
         sessions::insert(write.sql(), &session)?;
     }
-    write.emit(event)?;
+    events.into_iter().try_for_each(|event| write.emit(event))?;
+    Ok(Some(user))
+}
+
+pub(super) fn change_role(
+    write: &mut Write<'_>,
+    id: UserId,
+    role: Role,
+    at: Timestamp,
+) -> Result<Option<User>, Failure> {
+    let Some(before) = present(write.sql(), id)? else { return Ok(None) };
+    if before.role == role {
+        return Ok(Some(before));
+    }
+    let mut user = before.clone();
+    user.change_role(role, at);
+    let mut events = vec![user.event(event_type::USER_UPDATED, at)];
+    events.extend(api_keys::revoke_all(write.sql(), &mut user, at)?);
+    save(write.sql(), &before, &user)?;
+    events.into_iter().try_for_each(|event| write.emit(event))?;
     Ok(Some(user))
 }
 
@@ -131,6 +153,7 @@ pub(super) fn erase(write: &mut Write<'_>, id: UserId, hash: &PasswordHash, at: 
     // No password has an empty hash.
     save_password(write.sql(), id, &PasswordHash(String::new()))?;
     sessions::remove_all(write.sql(), id)?;
+    api_keys::remove_all(write.sql(), id)?;
     mail_requests::remove_all(write.sql(), id)?;
     write.emit(event)?;
     Ok(true)

@@ -10,7 +10,7 @@ use rusqlite::{Connection, params_from_iter};
 use super::cursor;
 use super::failure::Failure;
 use super::products::{by_id, columns, decode};
-use super::users::past_prefix;
+use super::user_lists::past_prefix;
 use crate::domain::ids::ProductId;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::products::{Category, Product, ProductFilter, ProductSort};

@@ -4,6 +4,7 @@
 //! writer thread of the file and are answered after their commit, reads go to connections of their own.
 
 mod accounts;
+mod api_keys;
 mod campaigns;
 mod catalogue;
 mod co_purchases;
@@ -28,6 +29,7 @@ mod queue;
 mod recommendations;
 mod secrets;
 mod sessions;
+mod user_lists;
 mod users;
 mod writer;
 

@@ -2,13 +2,12 @@
 //! and the signing keys.
 
 use async_trait::async_trait;
-use rusqlite::types::Value;
-use rusqlite::{Connection, Row, params_from_iter};
+use rusqlite::{Connection, Row};
 
 use super::database::{Database, Write};
 use super::failure::{Failure, broken};
 use super::migrations::Migration;
-use super::{accounts, consumption, cursor, mail_requests, outbox, secrets, sessions};
+use super::{accounts, api_keys, consumption, mail_requests, outbox, secrets, sessions, user_lists};
 use crate::domain::events::event_type;
 use crate::domain::ids::{MailRequestId, SessionId, UserId};
 use crate::domain::mail_requests::{MailRequest, MailRequestKind};
@@ -19,8 +18,8 @@ use crate::domain::time::Timestamp;
 use crate::domain::users::{PasswordHash, Preferences, PreferencesEdit, Role, Session, Subscription, TokenHash, User};
 use crate::store::StoreError;
 use crate::store::users::{
-    Exchanged, InsertUser, MAX_SEARCH_WORDS, NewMailRequest, NewPassword, NewSession, NewUser, SessionState,
-    StoredSecret, StoredSigningKey, UserStore,
+    Exchanged, InsertUser, NewMailRequest, NewPassword, NewSession, NewUser, SessionState, StoredSecret,
+    StoredSigningKey, UserStore,
 };
 
 const MIGRATIONS: &[Migration] = &[
@@ -87,36 +86,27 @@ const MIGRATIONS: &[Migration] = &[
         sql: &["CREATE INDEX users_present ON users (position) WHERE erased_at IS NULL;"],
     },
     Migration { name: "terms of signing keys", sql: &[secrets::TERMS] },
+    Migration { name: "API keys", sql: &[api_keys::SCHEMA] },
 ];
 
-/// The columns that [`decode`] reads.
+/// The columns that [`decode`] reads, of a user `u`.
 macro_rules! columns {
     () => {
         "u.id, u.email, u.name, u.role, u.email_verified, u.order_updates, u.promotions, u.recommendations,
          u.token_epoch, u.created_at, u.updated_at, u.event_sequence, u.demo, u.erased_at"
     };
 }
-const COLUMNS: usize = 14;
+pub(super) use columns;
+pub(super) const COLUMNS: usize = 14;
 /// A user with the hash of the password behind.
 macro_rules! credentials {
     ($condition:literal) => {
         concat!("SELECT ", columns!(), ", u.password_hash FROM users u WHERE ", $condition)
     };
 }
-/// Users with a preference on, by id; the empty id comes before every other.
-macro_rules! audience_sql {
-    ($preference:literal) => {
-        concat!(
-            "SELECT id FROM users WHERE ",
-            $preference,
-            " = 1 AND erased_at IS NULL AND id > ?1 ORDER BY id LIMIT ?2"
-        )
-    };
-}
-
 /// Users in their SQLite file.
 pub struct SqliteUserStore {
-    database: Database,
+    pub(super) database: Database,
 }
 
 super::store_over_database!(SqliteUserStore, "users", MIGRATIONS);
@@ -153,7 +143,7 @@ impl UserStore for SqliteUserStore {
     async fn list_users(&self, search: Option<&str>, page: &PageRequest) -> Result<Page<User>, StoreError> {
         let words = search.map(search::words).unwrap_or_default();
         let page = page.clone();
-        self.database.read(move |connection| list(connection, words, &page)).await
+        self.database.read(move |connection| user_lists::list(connection, words, &page)).await
     }
 
     async fn count_shoppers(&self) -> Result<u64, StoreError> {
@@ -204,12 +194,7 @@ impl UserStore for SqliteUserStore {
     }
 
     async fn change_role(&self, id: UserId, role: Role, at: Timestamp) -> Result<Option<User>, StoreError> {
-        self.change(id, at, move |user| {
-            let differs = std::mem::replace(&mut user.role, role) != role;
-            user.token_epoch += i64::from(differs);
-            differs
-        })
-        .await
+        self.database.write(move |write| accounts::change_role(write, id, role, at)).await
     }
 
     async fn insert_session(&self, session: NewSession, token_epoch: i64) -> Result<bool, StoreError> {
@@ -329,7 +314,7 @@ impl UserStore for SqliteUserStore {
         after: Option<UserId>,
         limit: u32,
     ) -> Result<Vec<UserId>, StoreError> {
-        self.database.read(move |connection| audience(connection, subscription, after, limit)).await
+        self.database.read(move |connection| user_lists::audience(connection, subscription, after, limit)).await
     }
 }
 
@@ -477,72 +462,11 @@ pub(super) fn by_id(connection: &Connection, id: UserId) -> Result<Option<User>,
     rows.next()?.map(decode).transpose()
 }
 
-fn list(connection: &Connection, mut words: Vec<String>, page: &PageRequest) -> Result<Page<User>, Failure> {
-    words.sort_unstable();
-    words.dedup();
-    let mut conditions = String::from("u.erased_at IS NULL");
-    if words.len() > MAX_SEARCH_WORDS {
-        words.clear();
-        conditions = String::from("FALSE");
-    }
-    let mut values = Vec::new();
-    for word in words {
-        conditions.push_str(" AND u.position IN (SELECT position FROM user_words WHERE word >= ? AND word < ?)");
-        values.push(Value::Text(word.clone()));
-        values.push(Value::Text(past_prefix(word)));
-    }
-    let counted = format!("SELECT COUNT(*) FROM users u WHERE {conditions}");
-    let total =
-        connection.prepare_cached(&counted)?.query_row(params_from_iter(&values), |row| row.get::<_, i64>(0))?;
-    if let Some(after) = &page.after {
-        conditions.push_str(" AND u.position < ?");
-        values.push(Value::Integer(cursor::decode(after)?));
-    }
-    values.push(Value::Integer(i64::from(page.first) + 1));
-    let columns = columns!();
-    let sql = format!("SELECT {columns}, u.position FROM users u WHERE {conditions} ORDER BY u.position DESC LIMIT ?");
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params_from_iter(&values))?;
-    let mut entries = Vec::new();
-    while let Some(row) = rows.next()? {
-        let position: i64 = row.get(COLUMNS)?;
-        entries.push((cursor::encode(&position), decode(row)?));
-    }
-    Ok(cursor::page(entries, page, total))
-}
-
-/// A text above every word that begins with `word`: no word holds this character.
-pub(super) fn past_prefix(mut word: String) -> String {
-    word.push(char::MAX);
-    word
-}
-
-fn audience(
-    connection: &Connection,
-    subscription: Subscription,
-    after: Option<UserId>,
-    limit: u32,
-) -> Result<Vec<UserId>, Failure> {
-    let sql = match subscription {
-        Subscription::OrderUpdates => audience_sql!("order_updates"),
-        Subscription::Promotions => audience_sql!("promotions"),
-        Subscription::Recommendations => audience_sql!("recommendations"),
-    };
-    let after: &[u8] = after.as_ref().map_or(&[], |id| id.as_bytes());
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query((after, limit))?;
-    let mut users = Vec::new();
-    while let Some(row) = rows.next()? {
-        users.push(UserId::from_bytes(row.get(0)?));
-    }
-    Ok(users)
-}
-
 pub(super) fn decode_role(name: &str) -> Result<Role, Failure> {
     Role::named(name).ok_or_else(|| broken(format!("unknown role {name}")))
 }
 
-fn decode(row: &Row<'_>) -> Result<User, Failure> {
+pub(super) fn decode(row: &Row<'_>) -> Result<User, Failure> {
     let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
     Ok(User {
         id: UserId::from_bytes(row.get(0)?),

@@ -104,7 +104,7 @@ section! {
         max_depth: usize = 16,
         max_complexity: usize = 15_000,
         max_aliases: usize = 100,
-        max_root_fields: usize = 50,
+        max_root_fields: usize = 20,
         max_body_bytes: usize = 1_048_576,
         persisted_query_bytes: usize = 4_194_304,
         /// Empty: every document is executed.

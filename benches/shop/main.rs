@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that fails ends with a panic and prints")]
 
 mod bare;
+mod changes;
 mod follow;
 mod http;
 mod idle;
@@ -29,7 +30,7 @@ mod queue;
 #[path = "../../tests/support/sink.rs"]
 mod sink;
 
-/// How long a mail may take before the measurement gives up.
+/// How long a mail or a change may take before the measurement gives up.
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The shop's own, for the parts that run the shop in this process.

@@ -19,20 +19,22 @@ const STAFF: &str = "staff@bench.example";
 /// One caller outside the load.
 pub struct Caller {
     runtime: tokio::runtime::Runtime,
-    connection: Connection,
+    address: SocketAddr,
 }
 
 impl Caller {
     pub fn new(address: SocketAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let connection = runtime.block_on(Connection::open(address));
-        Self { runtime, connection }
+        Self { runtime, address }
     }
 
     pub fn query(&mut self, token: Option<&str>, query: &str, variables: Value) -> Value {
         let request = graphql_request(token, &json!({ "query": query, "variables": variables }).to_string());
-        let (_, body) = self.runtime.block_on(self.connection.call(&request));
-        let mut answer: Value = serde_json::from_str(body).unwrap();
+        // A connection of its own: between two questions the server closes one that has been idle for too long.
+        let mut answer: Value = self.runtime.block_on(async {
+            let mut connection = Connection::open(self.address).await;
+            serde_json::from_str(connection.call(&request).await.1).unwrap()
+        });
         assert!(answer.get("errors").is_none(), "{answer}");
         answer["data"].take()
     }

@@ -52,6 +52,7 @@ use crate::actors::users::api_key_uses::ApiKeyUses;
 use crate::actors::users::hasher::PasswordHasher;
 use crate::actors::users::keys::{FollowedKeys, KeyError, file_keys, stored_keys, stored_server_secret};
 use crate::actors::users::mail_tokens::MailTokens;
+use crate::actors::users::networks::Networks;
 use crate::actors::users::tokens::AccessTokens;
 use crate::actors::users::{SignInChange, UserActor, UserTools};
 use crate::config::{Config, Role, SupervisionConfig};
@@ -204,6 +205,7 @@ pub(super) async fn start(
             every: Duration::from_millis(auth.key_refresh_ms),
         }),
         mail_tokens: MailTokens::new(&secret),
+        networks: Networks::new(&secret),
         hasher: hasher.clone(),
         refresh_token_days: config.auth.refresh_token_days,
         orders: orders_spec.address(),

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod inventory;
 pub mod mail_requests;
 pub mod money;
+pub mod networks;
 pub mod notifications;
 pub mod orders;
 pub mod page;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::api_keys::ApiKey;
 use super::events::{ApiKeyChanged, PendingEvent, Topic, UserChanged, source};
 use super::ids::{MailRequestId, SessionId, UserId};
+use super::networks::NetworkDigest;
 use super::text::Email;
 use super::time::Timestamp;
 
@@ -235,6 +236,8 @@ pub struct Session {
     pub user_id: UserId,
     /// As the client named itself, at most 200 characters.
     pub user_agent: Option<String>,
+    /// From where the user signed in; `None` when it was not over the network.
+    pub network: Option<NetworkDigest>,
     pub created_at: Timestamp,
     pub last_used_at: Timestamp,
     pub expires_at: Timestamp,
@@ -298,6 +301,7 @@ mod tests {
             id: SessionId::from_uuid(Uuid::from_u128(1)),
             user_id: UserId::from_uuid(Uuid::from_u128(2)),
             user_agent: None,
+            network: None,
             created_at: Timestamp(0),
             last_used_at: Timestamp(0),
             expires_at: Timestamp(1_000_000),

@@ -1,6 +1,6 @@
 //! The operators' listener: health, metrics and, where they are enabled, failure switches. It is not for the internet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -51,6 +51,8 @@ struct HealthInner {
     metrics: Option<ProcessMetrics>,
     /// When the probes were last sent out.
     asked_at: Mutex<Option<Instant>>,
+    /// Dependencies that were down when last asked.
+    down: Mutex<BTreeSet<String>>,
 }
 
 /// What a probe found.
@@ -90,7 +92,7 @@ impl Health {
 
     fn noted_in(metrics: Option<ProcessMetrics>) -> Self {
         let (phase, probes, asked_at) = (Mutex::new(Phase::Starting), Mutex::default(), Mutex::default());
-        Self(Arc::new(HealthInner { phase, probes, metrics, asked_at }))
+        Self(Arc::new(HealthInner { phase, probes, metrics, asked_at, down: Mutex::default() }))
     }
 
     pub fn phase(&self) -> Phase {
@@ -118,6 +120,7 @@ impl Health {
             Finding { name: probe.name, required: probe.required, is_up, latency: asked_at.elapsed() }
         });
         let findings = join_all(asked).await;
+        self.log_changes(&findings);
         if let Some(metrics) = &self.0.metrics {
             for finding in &findings {
                 let label = &[finding.name.as_str()];
@@ -126,6 +129,18 @@ impl Health {
             }
         }
         findings
+    }
+
+    /// Says once when a dependency goes away and once when it is back.
+    fn log_changes(&self, findings: &[Finding]) {
+        let mut down = self.0.down.lock().unwrap_or_else(PoisonError::into_inner);
+        for Finding { name, is_up, required, .. } in findings {
+            if *is_up && down.remove(name) {
+                tracing::info!(dependency = name, "a dependency is back");
+            } else if !is_up && down.insert(name.clone()) {
+                tracing::warn!(dependency = name, required, "a dependency is down");
+            }
+        }
     }
 
     /// Asks the dependencies for the sake of the metrics, unless that was done less than `age` ago.

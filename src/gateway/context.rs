@@ -20,6 +20,7 @@ use crate::actors::products::ProductActor;
 use crate::actors::products::campaigns::CampaignActor;
 use crate::actors::recommendations::RecommendationActor;
 use crate::actors::users::UserActor;
+use crate::actors::users::messages::SignInClient;
 use crate::actors::users::tokens::AccessTokens;
 use crate::actors::{Address, AskError};
 use crate::domain::api_keys::ApiKeyScopes;
@@ -108,6 +109,13 @@ pub struct RequestInfo {
     pub client_address: IpAddr,
     /// As the client named itself, cut at 200 characters.
     pub user_agent: Option<String>,
+}
+
+impl RequestInfo {
+    /// For a session that this request begins.
+    pub fn sign_in_client(&self) -> SignInClient {
+        SignInClient { user_agent: self.user_agent.clone(), address: Some(self.client_address) }
+    }
 }
 
 /// Request data of a subscription whose transport numbers its events, so that a client that comes back can say where it

@@ -1,10 +1,12 @@
-//! Refuses a document that is too large before a tree is built of it: one pass over its text, no allocation but a small
-//! stack of open brackets.
+//! Refuses a document that is too large before a tree is built of it: one pass over its text, which keeps a stack of open
+//! brackets and what [`fragment_sizes`](super::fragment_sizes) needs.
 //!
 //! The pass does not judge the grammar. Where the text makes no sense it goes on; the parser reports that afterwards.
 
 use async_graphql::Pos;
 
+use super::field_names::FieldNames;
+use super::fragment_sizes::FragmentSizes;
 use super::request_errors::RequestError;
 use super::top_level_errors::Code;
 
@@ -26,16 +28,21 @@ pub struct DocumentLimits {
     pub max_expanded_selections: usize,
 }
 
+/// Of one document: a client that needs the schema asks for it once.
+const MAX_INTROSPECTIONS: usize = 10;
+/// Names that no type has for a field: validation tells of so many, each with its place, and of no more.
+const MAX_UNKNOWN_FIELDS: usize = 20;
+
 impl Default for DocumentLimits {
     fn default() -> Self {
         Self {
             max_bytes: 65_536,
             max_word_bytes: 255,
-            max_tokens: 2_000,
+            max_tokens: 1_000,
             max_nesting: 40,
             max_aliases: 100,
             max_directives: 50,
-            max_root_fields: 50,
+            max_root_fields: 20,
             max_expanded_selections: 10_000,
         }
     }
@@ -63,11 +70,19 @@ enum Previous {
 
 struct Scan<'a> {
     limits: &'a DocumentLimits,
+    names: &'a FieldNames,
+    fragments: FragmentSizes<'a>,
     open: Vec<Bracket>,
     previous: Previous,
     /// The definition's first token has been read.
     in_definition: bool,
     in_fragment: bool,
+    /// The fragment's own name has been read.
+    is_named: bool,
+    /// What may turn out to be an alias is no known field.
+    is_unknown: bool,
+    unknown_fields: usize,
+    introspections: usize,
     tokens: usize,
     aliases: usize,
     directives: usize,
@@ -75,14 +90,20 @@ struct Scan<'a> {
 }
 
 /// Counts what the text holds; an error names the first limit that is passed.
-pub fn check(text: &str, limits: &DocumentLimits) -> Result<(), RequestError> {
+pub fn check(text: &str, limits: &DocumentLimits, names: &FieldNames) -> Result<(), RequestError> {
     within(text.len(), limits.max_bytes, "bytes")?;
     let mut scan = Scan {
         limits,
+        names,
+        fragments: FragmentSizes::default(),
         open: Vec::new(),
         previous: Previous::Other,
         in_definition: false,
         in_fragment: false,
+        is_named: false,
+        is_unknown: false,
+        unknown_fields: 0,
+        introspections: 0,
         tokens: 0,
         aliases: 0,
         directives: 0,
@@ -121,7 +142,8 @@ pub fn check(text: &str, limits: &DocumentLimits) -> Result<(), RequestError> {
             }
         };
     }
-    Ok(())
+    scan.fragments.check(limits.max_expanded_selections)?;
+    scan.unknown_fields()
 }
 
 fn is_name_start(byte: u8) -> bool {
@@ -170,7 +192,7 @@ fn unfinished_string(text: &str, at: usize) -> RequestError {
     }
 }
 
-impl Scan<'_> {
+impl<'a> Scan<'a> {
     fn token(&mut self) -> Result<(), RequestError> {
         self.tokens += 1;
         within(self.tokens, self.limits.max_tokens, "tokens")
@@ -192,22 +214,65 @@ impl Scan<'_> {
 
     fn spread(&mut self) -> Result<(), RequestError> {
         self.previous = Previous::Spread;
+        self.fragments.selection();
         self.token()
     }
 
-    fn name(&mut self, name: &[u8]) -> Result<(), RequestError> {
+    fn name(&mut self, name: &'a [u8]) -> Result<(), RequestError> {
         self.token()?;
-        if self.open.is_empty() && !self.in_definition {
-            self.in_definition = true;
-            self.in_fragment = name == b"fragment";
+        if self.open.is_empty() {
+            if !self.in_definition {
+                self.begin_definition();
+                self.in_fragment = name == b"fragment";
+            } else if self.in_fragment && !self.is_named {
+                self.is_named = true;
+                self.fragments.fragment_named(name);
+            }
         }
-        let names_field = self.open.last() == Some(&Bracket::Selections) && matches!(self.previous, Previous::Other);
-        if names_field && self.open.len() == 1 && !self.in_fragment {
-            self.root_fields += 1;
-            within(self.root_fields, self.limits.max_root_fields, "root fields")?;
+        if self.open.last() == Some(&Bracket::Selections) {
+            match self.previous {
+                Previous::Other => self.field_or_alias(name)?,
+                Previous::Colon => self.field(name)?,
+                Previous::Spread if name != b"on" => self.fragments.spread(name),
+                Previous::Spread | Previous::On | Previous::At => {}
+            }
         }
         self.previous = if self.previous == Previous::Spread && name == b"on" { Previous::On } else { Previous::Other };
         Ok(())
+    }
+
+    fn begin_definition(&mut self) {
+        self.in_definition = true;
+        self.is_named = false;
+        self.fragments.definition();
+    }
+
+    fn field_or_alias(&mut self, name: &[u8]) -> Result<(), RequestError> {
+        self.fragments.selection();
+        if self.open.len() == 1 && !self.in_fragment {
+            self.root_fields += 1;
+            within(self.root_fields, self.limits.max_root_fields, "root fields")?;
+        }
+        self.field(name)
+    }
+
+    fn field(&mut self, name: &[u8]) -> Result<(), RequestError> {
+        if matches!(name, b"__schema" | b"__type") {
+            self.introspections += 1;
+            within(self.introspections, MAX_INTROSPECTIONS, "fields of introspection")?;
+        }
+        self.is_unknown = !self.names.has(name);
+        self.unknown_fields += usize::from(self.is_unknown);
+        Ok(())
+    }
+
+    /// Called at the end. What is not closed is the parser's to refuse.
+    fn unknown_fields(&self) -> Result<(), RequestError> {
+        if self.unknown_fields <= MAX_UNKNOWN_FIELDS || !self.open.is_empty() {
+            return Ok(());
+        }
+        let message = format!("the document asks for more than {MAX_UNKNOWN_FIELDS} fields that no type has");
+        Err(RequestError::new(Code::GraphqlValidationFailed, message))
     }
 
     fn punctuator(&mut self, byte: u8) -> Result<(), RequestError> {
@@ -216,7 +281,9 @@ impl Scan<'_> {
         self.previous = Previous::Other;
         match byte {
             b'{' if matches!(inside, None | Some(Bracket::Selections)) => {
-                self.in_definition = true;
+                if !self.in_definition {
+                    self.begin_definition();
+                }
                 self.open(Bracket::Selections)?;
             }
             b'{' => self.open(Bracket::Object)?,
@@ -233,6 +300,7 @@ impl Scan<'_> {
             b':' => {
                 self.previous = Previous::Colon;
                 if inside == Some(Bracket::Selections) {
+                    self.unknown_fields -= usize::from(std::mem::take(&mut self.is_unknown));
                     self.aliases += 1;
                     within(self.aliases, self.limits.max_aliases, "aliases")?;
                 }
@@ -277,7 +345,7 @@ mod tests {
     };
 
     fn refusal(text: &str) -> Option<String> {
-        check(text, &SMALL).err().map(|error| {
+        check(text, &SMALL, &FieldNames::default()).err().map(|error| {
             assert_eq!(error.code, Code::QueryTooComplex);
             error.message.rsplit(&['2', '3', '4', '0'][..]).next().unwrap().trim().to_owned()
         })
@@ -327,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_text_and_a_word_may_only_be_so_long() {
-        let code = |text: &str| check(text, &SMALL).unwrap_err();
+        let code = |text: &str| check(text, &SMALL, &FieldNames::default()).unwrap_err();
         assert_eq!(code(&" ".repeat(301)).message, "the document has more than 300 bytes");
         let (digits, letters) = ("9".repeat(21), "a".repeat(21));
         for text in [format!("{{ {letters} }}"), format!("{{ a(x: {digits}) }}"), format!("{{ a(x: -0.{digits}) }}")] {
@@ -345,8 +413,46 @@ mod tests {
             ("\"\"\"", 1, 1),
             ("\"\" \"\"\" \\\"\"\"", 1, 4),
         ] {
-            let error = check(text, &SMALL).unwrap_err();
+            let error = check(text, &SMALL, &FieldNames::default()).unwrap_err();
             assert_eq!((error.code, error.locations), (Code::GraphqlParseFailed, vec![Pos { line, column }]), "{text}");
         }
+    }
+    #[test]
+    fn fragments_are_put_in_place_before_a_tree_is_built() {
+        let limits = DocumentLimits { max_expanded_selections: 9, ..SMALL };
+        let refusal = |text: &str| check(text, &limits, &FieldNames::default()).err().map(|error| error.message);
+        let too_many = Some("the document has more than 9 fields with its fragments put in place".to_owned());
+        let circle = |name: &str| Some(format!("the fragment {name} spreads itself"));
+        for (text, expected) in [
+            ("{ a ...F } fragment F on Query { b c { d } ... on Query { e } }", None),
+            ("{ ...Missing }", None),
+            ("{ ...F ...F ...F } fragment F on Query { a b c }", too_many.clone()),
+            (
+                "{ a } fragment F on Query { ...G ...G } fragment G on Query { ...H ...H } fragment H on Query { a b }",
+                too_many,
+            ),
+            ("{ ...F } fragment F on Query { a { ...F } }", circle("F")),
+            ("{ a } fragment F on Query { ...G } fragment G on Query { ...F }", circle("F")),
+            ("query on { on: a ...on2 } fragment on2 on Query { fragment query on }", None),
+        ] {
+            assert_eq!(refusal(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_full_of_unknown_fields_is_refused_and_aliases_are_none() {
+        let names = FieldNames::of("type Query { a(x: Int): Query b: Int }");
+        let limits = DocumentLimits::default();
+        let refusal = |text: &str| check(text, &limits, &names).err().map(|error| (error.code, error.message));
+        let unknown = |count: usize| (0..count).map(|n| format!("u{n} ")).collect::<String>();
+        let aliases: String = (0..40).map(|n| format!("u{n}: b ")).collect();
+        assert_eq!(refusal(&format!("{{ a {{ {aliases} __typename }} }}")), None);
+        assert_eq!(refusal(&format!("{{ a(x: {{ {} }}) {{ b }} }}", unknown(40))), None, "arguments");
+        assert_eq!(refusal(&format!("{{ a {{ {} }} }}", unknown(20))), None, "validation tells which");
+        let (code, message) = refusal(&format!("{{ a {{ {} }} }}", unknown(21))).unwrap();
+        assert_eq!(code, Code::GraphqlValidationFailed);
+        assert_eq!(message, "the document asks for more than 20 fields that no type has");
+        let schemas = "a { __schema { b } } ".repeat(11);
+        assert!(refusal(&format!("{{ a {{ {schemas} }} }}")).unwrap().1.contains("introspection"));
     }
 }

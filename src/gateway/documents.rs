@@ -11,6 +11,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::document_limits::{DocumentLimits, check, within};
+use super::field_names::FieldNames;
 use super::introspection_cost;
 use super::meters::RootFields;
 use super::request_errors::RequestError;
@@ -69,8 +70,8 @@ pub struct Document {
 
 impl Document {
     /// Checks the text against the limits and parses it.
-    pub fn parse(text: &str, limits: &DocumentLimits) -> Result<Self, RequestError> {
-        check(text, limits)?;
+    pub fn parse(text: &str, limits: &DocumentLimits, names: &FieldNames) -> Result<Self, RequestError> {
+        check(text, limits, names)?;
         let parsed = async_graphql::parser::parse_query(text).map_err(|error| RequestError {
             locations: error.positions().collect(),
             ..RequestError::new(Code::GraphqlParseFailed, without_drawing(&error.to_string()))
@@ -79,13 +80,12 @@ impl Document {
         let mut operations = Vec::new();
         for (name, operation) in parsed.operations.iter() {
             let selections = &operation.node.selection_set.node;
-            let size = sizes.of(selections)?;
-            within(size.expanded, limits.max_expanded_selections, "fields with its fragments put in place")?;
-            within(size.fields, limits.max_root_fields, "root fields")?;
+            let fields = sizes.of(selections);
+            within(fields, limits.max_root_fields, "root fields")?;
             introspection_cost::check(selections, &parsed.fragments)?;
             let kind = operation.node.ty;
-            if kind == OperationType::Subscription && size.fields != 1 {
-                let message = format!("a subscription selects one root field, this one selects {}", size.fields);
+            if kind == OperationType::Subscription && fields != 1 {
+                let message = format!("a subscription selects one root field, this one selects {fields}");
                 return Err(RequestError {
                     locations: vec![operation.pos],
                     ..RequestError::new(Code::GraphqlValidationFailed, message)
@@ -107,10 +107,6 @@ impl Document {
                 facts: OperationFacts { kind, root_fields, ignores_token, is_shared, verdict_waits },
                 required_variables: required.map(|definition| definition.name.node.clone()).collect(),
             });
-        }
-        for fragment in parsed.fragments.values() {
-            let expanded = sizes.of(&fragment.node.selection_set.node)?.expanded;
-            within(expanded, limits.max_expanded_selections, "fields with its fragments put in place")?;
         }
         Ok(Self { parsed, operations })
     }
@@ -156,53 +152,32 @@ fn without_drawing(error: &str) -> String {
     reason.map_or_else(|| error.to_owned(), |reason| format!("syntax error: {reason}"))
 }
 
-/// How much a set of selections holds once its fragments are put in place.
-#[derive(Clone, Copy, Default)]
-struct Size {
-    /// Fields at its own level.
-    fields: usize,
-    /// Fields and spreads at every level.
-    expanded: usize,
-}
-
-/// Sizes of fragments, each reckoned once; `None` marks one that is being reckoned.
+/// How many fields fragments have at their own level, each reckoned once. The text has been checked: no fragment spreads
+/// itself.
 struct Sizes<'a> {
     fragments: &'a HashMap<Name, Positioned<FragmentDefinition>>,
-    known: HashMap<&'a str, Option<Size>>,
+    known: HashMap<&'a str, usize>,
 }
 
 impl<'a> Sizes<'a> {
-    fn of(&mut self, selections: &'a SelectionSet) -> Result<Size, RequestError> {
-        let mut total = Size::default();
-        for selection in &selections.items {
-            let inner = match &selection.node {
-                Selection::Field(field) => Size { fields: 1, ..self.of(&field.node.selection_set.node)? },
-                Selection::InlineFragment(fragment) => self.of(&fragment.node.selection_set.node)?,
-                Selection::FragmentSpread(spread) => self.of_fragment(&spread.node.fragment_name.node)?,
-            };
-            total.fields = total.fields.saturating_add(inner.fields);
-            total.expanded = total.expanded.saturating_add(inner.expanded).saturating_add(1);
-        }
-        Ok(total)
+    fn of(&mut self, selections: &'a SelectionSet) -> usize {
+        let fields = selections.items.iter().map(|selection| match &selection.node {
+            Selection::Field(_) => 1,
+            Selection::InlineFragment(fragment) => self.of(&fragment.node.selection_set.node),
+            Selection::FragmentSpread(spread) => self.of_fragment(&spread.node.fragment_name.node),
+        });
+        fields.fold(0, usize::saturating_add)
     }
 
-    fn of_fragment(&mut self, name: &'a Name) -> Result<Size, RequestError> {
+    fn of_fragment(&mut self, name: &'a Name) -> usize {
         // One that is missing is reported by validation.
-        let Some(fragment) = self.fragments.get(name) else { return Ok(Size::default()) };
-        match self.known.insert(name.as_str(), None) {
-            Some(Some(size)) => {
-                self.known.insert(name.as_str(), Some(size));
-                Ok(size)
-            }
-            Some(None) => {
-                Err(RequestError::new(Code::GraphqlValidationFailed, format!("the fragment {name} spreads itself")))
-            }
-            None => {
-                let size = self.of(&fragment.node.selection_set.node)?;
-                self.known.insert(name.as_str(), Some(size));
-                Ok(size)
-            }
+        let Some(fragment) = self.fragments.get(name) else { return 0 };
+        if let Some(&size) = self.known.get(name.as_str()) {
+            return size;
         }
+        let size = self.of(&fragment.node.selection_set.node);
+        self.known.insert(name.as_str(), size);
+        size
     }
 }
 
@@ -247,13 +222,24 @@ impl Weighter<Arc<str>, Arc<Document>> for TextBytes {
 /// Documents that were executed before, by their text.
 pub struct DocumentCache {
     limits: DocumentLimits,
+    names: FieldNames,
     documents: Cache<Arc<str>, Arc<Document>, TextBytes>,
     meter: Option<CacheMeter>,
 }
 
 impl DocumentCache {
     pub fn new(limits: DocumentLimits) -> Self {
-        Self { limits, documents: Cache::with_weighter(1_000, CACHED_TEXT_BYTES, TextBytes), meter: None }
+        Self {
+            limits,
+            names: FieldNames::default(),
+            documents: Cache::with_weighter(1_000, CACHED_TEXT_BYTES, TextBytes),
+            meter: None,
+        }
+    }
+
+    /// Sets which names fields have.
+    pub fn knowing(&mut self, names: FieldNames) {
+        self.names = names;
     }
 
     pub fn metered_by(&mut self, meter: CacheMeter) {
@@ -269,7 +255,7 @@ impl DocumentCache {
         if let Some(document) = kept {
             return Ok((document, true));
         }
-        Ok((Arc::new(Document::parse(text, &self.limits)?), false))
+        Ok((Arc::new(Document::parse(text, &self.limits, &self.names)?), false))
     }
 
     /// Keeps a document for which the schema had an answer: what fails validation is not worth its place.
@@ -285,7 +271,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Document, RequestError> {
-        Document::parse(text, &DocumentLimits::default())
+        Document::parse(text, &DocumentLimits::default(), &FieldNames::default())
     }
 
     #[test]

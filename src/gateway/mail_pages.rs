@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use crate::actors::Address;
 use crate::actors::errors::DomainError;
 use crate::actors::users::UserActor;
-use crate::actors::users::messages::{EndSubscription, Password, ResetPassword, VerifyEmail};
+use crate::actors::users::messages::{EndSubscription, Password, ResetPassword, SignInClient, VerifyEmail};
 use crate::gateway::context::answered;
 
 /// Longer than any token of a link.
@@ -58,7 +58,7 @@ impl MailActions for UserActorMailActions {
     }
 
     async fn reset(&self, token: String, new_password: Password) -> Result<(), DomainError> {
-        let message = ResetPassword { token, new_password, signs_in: false, user_agent: None };
+        let message = ResetPassword { token, new_password, signs_in: false, client: SignInClient::default() };
         answered(self.users.ask(message, self.deadline).await).map(drop)
     }
 

@@ -8,13 +8,15 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use sha2::{Digest, Sha256};
 
+use super::sign_in_delays::SignInDelays;
 use crate::domain::ids::UserId;
+use crate::domain::networks::network_of;
 
 /// Come back after this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,11 +49,14 @@ impl Default for RateLimitSettings {
 }
 
 /// An account name as it is counted: a digest, so that a cell has one size however long the name is.
-type AccountKey = [u8; 16];
+pub type AccountKey = [u8; 16];
 
 struct Limiters {
     sign_in_account: DefaultKeyedRateLimiter<AccountKey>,
     sign_in_address: DefaultKeyedRateLimiter<IpAddr>,
+    /// Of an account, from one network that it is known to sign in from.
+    sign_in_known: DefaultKeyedRateLimiter<(AccountKey, IpAddr)>,
+    sign_in_delays: SignInDelays,
     sign_up_address: DefaultKeyedRateLimiter<IpAddr>,
     reset_account: DefaultKeyedRateLimiter<AccountKey>,
     api_key_address: DefaultKeyedRateLimiter<IpAddr>,
@@ -67,6 +72,22 @@ pub struct RateLimits {
     limiters: Option<Arc<Limiters>>,
 }
 
+/// Why a sign-in is not tried now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignInRefusal {
+    /// Too many from where it comes.
+    Source(RetryAfter),
+    /// Too many to this account, from everywhere.
+    Account(RetryAfter),
+}
+
+impl SignInRefusal {
+    pub fn retry_after(self) -> RetryAfter {
+        let (Self::Source(limit) | Self::Account(limit)) = self;
+        limit
+    }
+}
+
 /// Idle cells are dropped once in so many checks.
 const CHECKS_BETWEEN_SWEEPS: u32 = 4_096;
 
@@ -76,6 +97,8 @@ impl RateLimits {
             Arc::new(Limiters {
                 sign_in_account: RateLimiter::keyed(Quota::per_minute(settings.sign_in_per_account_per_minute)),
                 sign_in_address: RateLimiter::keyed(Quota::per_minute(settings.sign_in_per_address_per_minute)),
+                sign_in_known: RateLimiter::keyed(Quota::per_minute(settings.sign_in_per_account_per_minute)),
+                sign_in_delays: SignInDelays::new(settings.sign_in_per_account_per_minute),
                 sign_up_address: RateLimiter::keyed(Quota::per_minute(settings.sign_up_per_address_per_minute)),
                 reset_account: RateLimiter::keyed(Quota::per_hour(settings.reset_per_account_per_hour)),
                 api_key_address: RateLimiter::keyed(Quota::per_minute(settings.sign_in_per_address_per_minute)),
@@ -92,18 +115,34 @@ impl RateLimits {
     }
 
     /// Counts an attempt to sign in to an account, whether or not there is one, from an address.
-    pub fn check_sign_in(&self, account_key: &str, address: IpAddr) -> Result<(), RetryAfter> {
+    pub fn check_sign_in(&self, account_key: &str, address: IpAddr) -> Result<(), SignInRefusal> {
         let Some(limiters) = &self.limiters else { return Ok(()) };
         limiters.sweep_now_and_then();
-        limiters.check(&limiters.sign_in_address, &network(address))?;
-        limiters.check(&limiters.sign_in_account, &account(account_key))
+        let (account, network) = (account(account_key), network_of(address));
+        limiters.check(&limiters.sign_in_address, &network).map_err(SignInRefusal::Source)?;
+        limiters.sign_in_delays.begin((account, network), Instant::now()).map_err(SignInRefusal::Source)?;
+        limiters.check(&limiters.sign_in_account, &account).map_err(SignInRefusal::Account)
+    }
+
+    /// Counts an attempt from a network that the account is known to sign in from: such a network has as many for itself as
+    /// all others have together.
+    pub fn check_known_sign_in(&self, account_key: &str, address: IpAddr) -> Result<(), RetryAfter> {
+        let Some(limiters) = &self.limiters else { return Ok(()) };
+        limiters.check(&limiters.sign_in_known, &(account(account_key), network_of(address)))
+    }
+
+    /// The account was signed in to from this address: the attempts before were its owner's.
+    pub fn note_signed_in(&self, account_key: &str, address: IpAddr) {
+        if let Some(limiters) = &self.limiters {
+            limiters.sign_in_delays.forget(&(account(account_key), network_of(address)));
+        }
     }
 
     /// Counts an attempt to sign up from an address.
     pub fn check_sign_up(&self, address: IpAddr) -> Result<(), RetryAfter> {
         let Some(limiters) = &self.limiters else { return Ok(()) };
         limiters.sweep_now_and_then();
-        limiters.check(&limiters.sign_up_address, &network(address))
+        limiters.check(&limiters.sign_up_address, &network_of(address))
     }
 
     /// Counts a request to reset the password of an account, whether or not there is one.
@@ -142,6 +181,8 @@ impl Limiters {
         if self.checks.fetch_add(1, Ordering::Relaxed) % CHECKS_BETWEEN_SWEEPS == CHECKS_BETWEEN_SWEEPS - 1 {
             self.sign_in_account.retain_recent();
             self.sign_in_address.retain_recent();
+            self.sign_in_known.retain_recent();
+            self.sign_in_delays.sweep(Instant::now());
             self.sign_up_address.retain_recent();
             self.reset_account.retain_recent();
             self.api_key_address.retain_recent();
@@ -155,17 +196,6 @@ fn account(name: &str) -> AccountKey {
     let mut key = AccountKey::default();
     key.copy_from_slice(&digest[..16]);
     key
-}
-
-/// One customer has a whole /64 of IPv6 addresses: they count as one.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let prefix = u128::from(address) & !u128::from(u64::MAX);
-            IpAddr::V6(prefix.into())
-        }
-    }
 }
 
 #[cfg(test)]
@@ -184,9 +214,26 @@ mod tests {
             let from = IpAddr::from([10, 0, 0, attempt]);
             assert_eq!(limits.check_sign_in(if attempt % 2 == 0 { "Ada@x.yz" } else { " ada@X.yz" }, from), Ok(()));
         }
-        let RetryAfter(wait) = limits.check_sign_in("ada@x.yz", address("10.0.1.1")).unwrap_err();
+        let SignInRefusal::Account(RetryAfter(wait)) =
+            limits.check_sign_in("ada@x.yz", address("10.0.1.1")).unwrap_err()
+        else {
+            panic!("the account is limited, not the address")
+        };
         assert!(wait > Duration::ZERO && wait <= Duration::from_secs(60), "{wait:?}");
         assert_eq!(limits.check_sign_in("bob@x.yz", address("10.0.1.1")), Ok(()));
+    }
+
+    #[test]
+    fn a_known_network_has_attempts_of_its_own() {
+        let limits = RateLimits::new(RateLimitSettings::default());
+        for attempt in 0..20u8 {
+            let _refused = limits.check_sign_in("ada@x.yz", IpAddr::from([10, 0, 0, attempt]));
+        }
+        assert!(matches!(limits.check_sign_in("ada@x.yz", address("2001:db8::1")), Err(SignInRefusal::Account(_))));
+        for _ in 0..10 {
+            assert_eq!(limits.check_known_sign_in("Ada@x.yz", address("2001:db8::1")), Ok(()));
+        }
+        assert!(limits.check_known_sign_in("ada@x.yz", address("2001:db8::2")).is_err(), "one network is one");
     }
 
     #[test]

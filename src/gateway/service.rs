@@ -15,6 +15,7 @@ use super::auth::{Auth, Credential};
 use super::context::{EventIds, RequestInfo, Viewer};
 use super::documents::{Document, DocumentCache, OperationFacts};
 use super::failed_fields::FieldTypes;
+use super::field_names::FieldNames;
 use super::input_values::InputTypes;
 use super::meters::Meters;
 use super::order_placement::LONGEST_WAIT;
@@ -142,6 +143,7 @@ impl GraphqlService {
     pub fn typed_by(mut self, sdl: &str) -> Self {
         self.types = Arc::new(FieldTypes::of(sdl));
         self.inputs = InputTypes::of(sdl);
+        self.documents.knowing(FieldNames::of(sdl));
         self.sdl = sdl.trim_end().to_owned() + "\n";
         self
     }

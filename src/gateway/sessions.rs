@@ -2,16 +2,18 @@
 //!
 //! The answer shows the user whom it is about, to that user: the request itself carries no token yet, or an old one.
 
+use std::net::IpAddr;
+
 use async_graphql::{Context, Error, ID, InputObject, Object, SimpleObject};
 
 use super::connections::mutation_cost;
 use super::context::{RequestInfo, Shop, Viewer, answered};
 use super::errors::{Inputs, UserError, user_errors};
-use super::rate_limits::RetryAfter;
+use super::rate_limits::{RetryAfter, SignInRefusal};
 use super::scalars::DateTime;
 use super::users::{PreferencesInput, User};
 use crate::actors::errors::DomainError;
-use crate::actors::users::messages::{Password, RefreshTokens, SignIn, SignOut, SignUp, SignedIn};
+use crate::actors::users::messages::{IsNetworkKnown, Password, RefreshTokens, SignIn, SignOut, SignUp, SignedIn};
 use crate::domain::ids::SessionId;
 use crate::domain::users::Session as DomainSession;
 
@@ -122,6 +124,12 @@ pub struct SignOutPayload {
     user_errors: Vec<UserError>,
 }
 
+/// When it cannot be told, it is not.
+async fn is_network_known(shop: &Shop, email: &str, address: IpAddr) -> bool {
+    let question = IsNetworkKnown { email: email.trim().to_owned(), address };
+    answered(shop.users.ask(question, shop.ask_deadline).await).unwrap_or(false)
+}
+
 #[derive(Default)]
 pub struct SessionMutation;
 
@@ -143,7 +151,7 @@ impl SessionMutation {
             name: input.name,
             password: Password(input.password),
             preferences: input.preferences.unwrap_or_default().into(),
-            user_agent: info.user_agent.clone(),
+            client: info.sign_in_client(),
         };
         let result = answered(shop.users.ask(message, shop.ask_deadline).await);
         SessionPayload::answer(ctx, Inputs::OBJECT, result)
@@ -157,12 +165,23 @@ impl SessionMutation {
         #[graphql(desc = "The account and its password.")] input: SignInInput,
     ) -> Result<SessionPayload, Error> {
         let (shop, info) = (ctx.data::<Shop>()?, ctx.data::<RequestInfo>()?);
-        if let Err(limit) = shop.rate_limits.check_sign_in(&input.email, info.client_address) {
+        let (limits, address) = (&shop.rate_limits, info.client_address);
+        let admitted = match limits.check_sign_in(&input.email, address) {
+            // The owner is not locked out by whoever uses the account's attempts up from elsewhere.
+            Err(SignInRefusal::Account(limit)) if is_network_known(shop, &input.email, address).await => {
+                limits.check_known_sign_in(&input.email, address).map_err(|_| limit)
+            }
+            checked => checked.map_err(SignInRefusal::retry_after),
+        };
+        if let Err(limit) = admitted {
             return Ok(limit.into());
         }
-        let message =
-            SignIn { email: input.email, password: Password(input.password), user_agent: info.user_agent.clone() };
+        let account = input.email.clone();
+        let message = SignIn { email: input.email, password: Password(input.password), client: info.sign_in_client() };
         let result = answered(shop.users.ask(message, shop.ask_deadline).await);
+        if result.is_ok() {
+            limits.note_signed_in(&account, address);
+        }
         SessionPayload::answer(ctx, Inputs::OBJECT, result)
     }
 

@@ -10,6 +10,7 @@ use async_graphql::Value;
 
 use super::document_limits::DocumentLimits;
 use super::documents::Document;
+use super::field_names::FieldNames;
 use super::persisted_queries::{
     RequestText, TextHash, hash_digits, hash_of, missing_query, named_hash, parse_hash, wrong_hash,
 };
@@ -34,7 +35,8 @@ pub struct TrustedDocuments(HashMap<TextHash, Arc<str>>);
 impl TrustedDocuments {
     /// Adds one document, known as it stands in its file and without the white space around it.
     pub fn add(&mut self, text: &str, limits: &DocumentLimits) -> Result<(), NotTrusted> {
-        Document::parse(text, limits).map_err(|error| NotTrusted::BadDocument(error.message))?;
+        Document::parse(text, limits, &FieldNames::default())
+            .map_err(|error| NotTrusted::BadDocument(error.message))?;
         for text in [text, text.trim()] {
             self.0.insert(hash_of(text), text.into());
         }

@@ -6,6 +6,7 @@ use super::StoreError;
 use crate::domain::events::PendingEvent;
 use crate::domain::ids::{MailRequestId, SessionId, UserId};
 use crate::domain::mail_requests::{MailRequest, MailRequestKind};
+use crate::domain::networks::NetworkDigest;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::signing_keys::KeyTerm;
 use crate::domain::text::Email;
@@ -171,6 +172,11 @@ pub trait UserStore: Send + Sync {
     /// False, and nothing saved: the user's token epoch is another one by now, so what the sign-in was judged by no
     /// longer holds.
     async fn insert_session(&self, session: NewSession, token_epoch: i64) -> Result<bool, StoreError>;
+
+    /// Whether a session of the address's user, ended or not, began in this network at `since` or later, as far as sessions
+    /// are kept. A deleted account has none.
+    async fn signed_in_from(&self, email: &Email, network: NetworkDigest, since: Timestamp)
+    -> Result<bool, StoreError>;
 
     /// All that are kept, ended ones too, newest first.
     async fn sessions(&self, user: UserId) -> Result<Vec<Session>, StoreError>;

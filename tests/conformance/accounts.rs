@@ -3,6 +3,7 @@
 use souk::domain::events::event_type;
 use souk::domain::ids::{MailRequestId, UserId};
 use souk::domain::mail_requests::{MailRequest, MailRequestKind};
+use souk::domain::networks::NetworkDigest;
 use souk::domain::page::PageRequest;
 use souk::domain::text::Email;
 use souk::domain::time::Timestamp;
@@ -23,6 +24,7 @@ conformance!(users:
     a_change_needs_the_hash_that_is_there_now,
     a_renewed_hash_takes_the_place_of_the_one_it_was_made_for_and_tells_nobody,
     a_sign_in_that_was_judged_before_a_change_begins_no_session,
+    a_network_is_known_by_the_sessions_that_began_in_it,
     sessions_and_requests_are_listed_newest_first,
     a_renamed_user_is_found_by_the_new_name_only,
     an_erased_account_leaves_a_tombstone_and_frees_its_address,
@@ -48,6 +50,7 @@ fn new_session(user_id: UserId, first: TokenHash) -> NewSession {
         id: session_id(),
         user_id,
         user_agent: None,
+        network: None,
         created_at: at(10),
         last_used_at: at(10),
         expires_at: at(100_000),
@@ -230,6 +233,30 @@ async fn a_sign_in_that_was_judged_before_a_change_begins_no_session(users: User
     assert_eq!(users.port.session_state(late.session.id, at(6)).await.unwrap(), None);
     assert!(users.port.insert_session(late, 2).await.unwrap());
     assert!(!users.port.insert_session(new_session(id(), token(2)), 1).await.unwrap(), "no such user");
+}
+
+async fn a_network_is_known_by_the_sessions_that_began_in_it(users: Users) {
+    let ada = insert(&users, "ada@example.com", "Ada").await;
+    insert(&users, "eve@example.com", "Eve").await;
+    let (home, cafe) = (NetworkDigest([1; 16]), NetworkDigest([2; 16]));
+    let mut from_home = new_session(ada, token(1));
+    from_home.session.network = Some(home);
+    let began_at = from_home.session.created_at;
+    assert!(users.port.insert_session(from_home, 1).await.unwrap());
+    assert!(users.port.insert_session(new_session(ada, token(2)), 1).await.unwrap());
+    let known = async |email: &str, network, since| {
+        users.port.signed_in_from(&Email::parse(email).unwrap(), network, since).await.unwrap()
+    };
+    assert!(known("ADA@example.com", home, began_at).await, "case does not count");
+    assert!(!known("ada@example.com", home, Timestamp(began_at.0 + 1)).await, "longer ago than asked for");
+    assert!(!known("ada@example.com", cafe, at(0)).await);
+    assert!(!known("eve@example.com", home, at(0)).await, "somebody else's");
+    assert!(!known("nobody@example.com", home, at(0)).await);
+    let listed = users.port.sessions(ada).await.unwrap();
+    let networks: Vec<_> = listed.iter().filter_map(|session| session.network).collect();
+    assert_eq!(networks, [home]);
+    users.port.end_all_sessions(ada, at(20)).await.unwrap();
+    assert!(known("ada@example.com", home, began_at).await, "a session that has ended began there, too");
 }
 
 async fn sessions_and_requests_are_listed_newest_first(users: Users) {

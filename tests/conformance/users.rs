@@ -59,6 +59,7 @@ pub async fn sign_in(users: &Users, user_id: UserId, first: TokenHash, expires_a
         id: session_id(),
         user_id,
         user_agent: Some("a browser".into()),
+        network: None,
         created_at: at(0),
         last_used_at: at(0),
         expires_at,

@@ -1,8 +1,11 @@
 //! The schema as a promise: its snapshot is current, it keeps the contract, every field says what it is and who may
 //! use it, and nothing that a client relies on goes away unsaid.
 
+mod access;
 mod changes;
 mod model;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::fs;
 use std::path::PathBuf;

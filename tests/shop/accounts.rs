@@ -161,3 +161,41 @@ async fn sign_ins_are_limited_per_account_with_a_retry_hint() {
         ["INVALID_CREDENTIALS", "INVALID_CREDENTIALS", "INVALID_CREDENTIALS", "RATE_LIMITED", "RATE_LIMITED"]
     );
 }
+
+#[actix_rt::test]
+async fn whoever_uses_up_the_attempts_of_an_account_does_not_lock_its_owner_out() {
+    let app = spawn_app_with(|config| {
+        config.limits.sign_in_per_account_per_minute = 3;
+        config.gateway.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    })
+    .await;
+    let from = async |address: &str, mutation: &str, input: Value| {
+        let query = format!(
+            "mutation {{ {mutation}(input: {input}) {{ session {{ accessToken }} userErrors {{ code }} }} }}",
+            input = input.as_str().unwrap()
+        );
+        let request = app.http.post(app.url("/graphql")).header("x-forwarded-for", address);
+        let answer: Value = request.json(&json!({ "query": query })).send().await.unwrap().json().await.unwrap();
+        let payload = &answer["data"][mutation];
+        match payload["session"].is_object() {
+            true => "signed in".to_owned(),
+            false => payload["userErrors"][0]["code"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned(),
+        }
+    };
+    let email = fresh_email();
+    let account = json!(format!("{{ email: \"{email}\", name: \"Ada\", password: \"{PASSWORD}\" }}"));
+    assert_eq!(from("2001:db8:1:1::1", "signUp", account).await, "signed in");
+    let sign_in = |password: &str| json!(format!("{{ email: \"{email}\", password: \"{password}\" }}"));
+    for n in 0..3 {
+        assert_eq!(from(&format!("198.51.100.{n}"), "signIn", sign_in("wrong")).await, "INVALID_CREDENTIALS");
+    }
+    // Each attacker from an address of their own: the account is what is limited.
+    assert_eq!(from("198.51.100.9", "signIn", sign_in(PASSWORD)).await, "RATE_LIMITED");
+    // The owner's network, another address of it.
+    assert_eq!(from("2001:db8:1:1::2", "signIn", sign_in(PASSWORD)).await, "signed in");
+    assert_eq!(from("2001:db8:1:2::1", "signIn", sign_in(PASSWORD)).await, "RATE_LIMITED", "another network");
+    for _ in 0..2 {
+        assert_eq!(from("2001:db8:1:1::3", "signIn", sign_in("wrong")).await, "INVALID_CREDENTIALS");
+    }
+    assert_eq!(from("2001:db8:1:1::3", "signIn", sign_in(PASSWORD)).await, "RATE_LIMITED", "it is limited too");
+}

@@ -23,4 +23,5 @@ mod recommendations;
 mod refresh;
 mod restarts;
 mod subscriptions;
+mod timing;
 mod trusted_documents;

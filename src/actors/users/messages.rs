@@ -1,5 +1,7 @@
 //! What the users actor can be asked.
 
+use std::net::IpAddr;
+
 use actix::Message;
 
 use crate::actors::errors::DomainError;
@@ -28,6 +30,23 @@ pub struct SignedIn {
     pub expires_at: Timestamp,
 }
 
+/// Who begins a session, as the gateway sees them.
+#[derive(Debug, Clone, Default)]
+pub struct SignInClient {
+    /// As the client names itself.
+    pub user_agent: Option<String>,
+    /// `None`: not over the network.
+    pub address: Option<IpAddr>,
+}
+
+/// Whether an account signed in from the network of this address within the last 30 days. It is no secret to who is there.
+#[derive(Message)]
+#[rtype(result = "Result<bool, DomainError>")]
+pub struct IsNetworkKnown {
+    pub email: String,
+    pub address: IpAddr,
+}
+
 /// Creates a customer and signs them in. Refusals: InvalidInput (`email`, `name`), WeakPassword (`password`),
 /// EmailTaken, Busy.
 #[derive(Message)]
@@ -38,7 +57,7 @@ pub struct SignUp {
     pub name: String,
     pub password: Password,
     pub preferences: PreferencesEdit,
-    pub user_agent: Option<String>,
+    pub client: SignInClient,
 }
 
 /// Signs in. Refusals: InvalidCredentials (also for an unknown address, in the same time), Busy.
@@ -47,7 +66,7 @@ pub struct SignUp {
 pub struct SignIn {
     pub email: String,
     pub password: Password,
-    pub user_agent: Option<String>,
+    pub client: SignInClient,
 }
 
 /// Exchanges a refresh token for a new pair. Refusal: TokenInvalid.
@@ -127,7 +146,7 @@ pub struct ResetPassword {
     pub token: String,
     pub new_password: Password,
     pub signs_in: bool,
-    pub user_agent: Option<String>,
+    pub client: SignInClient,
 }
 
 /// Changes the password, ends all sessions and begins a new one. Refusals: WeakPassword, WrongPassword, Busy.
@@ -137,7 +156,7 @@ pub struct ChangePassword {
     pub user_id: UserId,
     pub current_password: Password,
     pub new_password: Password,
-    pub user_agent: Option<String>,
+    pub client: SignInClient,
 }
 
 /// Marks an address as verified by the token of its link, which is used up. Refusal: TokenInvalid.

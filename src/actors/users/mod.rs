@@ -13,6 +13,7 @@ pub mod key_ring;
 pub mod keys;
 pub mod mail_tokens;
 pub mod messages;
+pub mod networks;
 mod passwords;
 mod recipients;
 pub mod tokens;
@@ -32,9 +33,10 @@ use self::hasher::{PasswordHasher, check_new_password};
 use self::keys::{FollowedKeys, KeyError};
 use self::mail_tokens::MailTokens;
 use self::messages::{
-    ChangeRole, CheckSession, CheckSessions, CreateAccount, EditPreferences, GetUsers, ListUsers, Password,
-    RefreshTokens, SignIn, SignOut, SignUp, SignedIn,
+    ChangeRole, CheckSession, CheckSessions, CreateAccount, EditPreferences, GetUsers, IsNetworkKnown, ListUsers,
+    Password, RefreshTokens, SignIn, SignInClient, SignOut, SignUp, SignedIn,
 };
+use self::networks::Networks;
 use self::tokens::AccessTokens;
 use crate::actors::ask::Address;
 use crate::actors::clock::now;
@@ -45,6 +47,7 @@ use crate::actors::recommendations::RecommendationActor;
 use crate::domain::events::event_type;
 use crate::domain::ids::{ApiKeyId, MailRequestId, SessionId, TypedId, UserId};
 use crate::domain::mail_requests::MailRequestKind;
+use crate::domain::networks::NETWORK_KNOWN_MS;
 use crate::domain::page::Page;
 use crate::domain::text::{Email, MAX_NAME, check_text};
 use crate::domain::time::Timestamp;
@@ -78,6 +81,7 @@ pub struct UserTools {
     /// `None`: the keys of the tokens are not the store's.
     pub followed_keys: Option<FollowedKeys>,
     pub mail_tokens: MailTokens,
+    pub networks: Networks,
     pub hasher: PasswordHasher,
     /// How long a session lives after its last refresh.
     pub refresh_token_days: u32,
@@ -224,17 +228,12 @@ impl UserTools {
         create_account(self.store.as_ref(), &self.mail_tokens, &self.hasher, account, preferences).await
     }
 
-    fn new_session(
-        &self,
-        user_id: UserId,
-        user_agent: Option<String>,
-        refresh_token: &str,
-        at: Timestamp,
-    ) -> NewSession {
+    fn new_session(&self, user_id: UserId, client: SignInClient, refresh_token: &str, at: Timestamp) -> NewSession {
         let session = Session {
             id: SessionId::from_uuid(Uuid::now_v7()),
             user_id,
-            user_agent: user_agent.map(|agent| agent.chars().take(MAX_USER_AGENT).collect()),
+            user_agent: client.user_agent.map(|agent| agent.chars().take(MAX_USER_AGENT).collect()),
+            network: client.address.map(|address| self.networks.digest(address)),
             created_at: at,
             last_used_at: at,
             expires_at: at.plus_millis(self.session_lifetime_ms()),
@@ -243,9 +242,9 @@ impl UserTools {
         NewSession { session, token: token_hash(refresh_token) }
     }
 
-    async fn open_session(&self, user: User, user_agent: Option<String>) -> Result<SignedIn, DomainError> {
+    async fn open_session(&self, user: User, client: SignInClient) -> Result<SignedIn, DomainError> {
         let refresh_token = new_refresh_token();
-        let new = self.new_session(user.id, user_agent, &refresh_token, now());
+        let new = self.new_session(user.id, client, &refresh_token, now());
         let session_id = new.session.id;
         // A new password or a sign-out everywhere since the password was checked counts against this sign-in too.
         if !self.store.insert_session(new, user.token_epoch).await? {
@@ -293,11 +292,11 @@ impl Handler<SignUp> for UserActor {
 
     fn handle(&mut self, message: SignUp, _: &mut Context<Self>) -> Self::Result {
         self.beside(|tools| async move {
-            let SignUp { email, name, password, preferences, user_agent } = message;
+            let SignUp { email, name, password, preferences, client } = message;
             let account = CreateAccount { email: parse_email(&email)?, name, password, role: Role::Customer };
             let preferences = Preferences::default().edited(preferences);
             let user = tools.create_account(account, preferences).await?;
-            tools.open_session(user, user_agent).await
+            tools.open_session(user, client).await
         })
     }
 }
@@ -315,11 +314,23 @@ impl Handler<SignIn> for UserActor {
 
     fn handle(&mut self, message: SignIn, _: &mut Context<Self>) -> Self::Result {
         self.beside(|tools| async move {
-            let SignIn { email, password, user_agent } = message;
+            let SignIn { email, password, client } = message;
             let (user, hash) = tools.verified_user(&email, &password).await?;
-            let signed_in = tools.open_session(user, user_agent).await?;
+            let signed_in = tools.open_session(user, client).await?;
             tools.keep_hash_up_to_date(signed_in.user.id, password, hash);
             Ok(signed_in)
+        })
+    }
+}
+
+impl Handler<IsNetworkKnown> for UserActor {
+    type Result = ResponseFuture<Result<bool, DomainError>>;
+
+    fn handle(&mut self, IsNetworkKnown { email, address }: IsNetworkKnown, _: &mut Context<Self>) -> Self::Result {
+        self.beside(|tools| async move {
+            let Ok(email) = Email::parse(&email) else { return Ok(false) };
+            let since = now().plus_millis(-NETWORK_KNOWN_MS);
+            Ok(tools.store.signed_in_from(&email, tools.networks.digest(address), since).await?)
         })
     }
 }

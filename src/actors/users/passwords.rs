@@ -8,7 +8,7 @@ use actix::{Context, Handler, ResponseFuture};
 use uuid::Uuid;
 
 use super::hasher::check_new_password;
-use super::messages::{ChangePassword, Password, RequestPasswordReset, ResetPassword, SignedIn};
+use super::messages::{ChangePassword, Password, RequestPasswordReset, ResetPassword, SignInClient, SignedIn};
 use super::{SignInChange, UserActor, UserTools, new_refresh_token, parse_email, token_hash};
 use crate::actors::clock::now;
 use crate::actors::errors::DomainError;
@@ -24,7 +24,7 @@ pub(super) const PROOFS: usize = 2;
 /// Who begins a session with a new password.
 struct Begins {
     user_id: UserId,
-    user_agent: Option<String>,
+    client: SignInClient,
 }
 
 impl UserTools {
@@ -58,7 +58,7 @@ impl UserTools {
         let hash = self.hasher.hash(password).await?;
         let refresh_token = new_refresh_token();
         let at = now();
-        let session = begins.map(|begins| self.new_session(begins.user_id, begins.user_agent, &refresh_token, at));
+        let session = begins.map(|begins| self.new_session(begins.user_id, begins.client, &refresh_token, at));
         let session_id = session.as_ref().map(|new| new.session.id);
         let Some(user) = self.store.replace_password(NewPassword { proof, hash, session, at }).await? else {
             return Ok(None);
@@ -86,13 +86,13 @@ impl Handler<ResetPassword> for UserActor {
 
     fn handle(&mut self, message: ResetPassword, _: &mut Context<Self>) -> Self::Result {
         self.beside(|tools| async move {
-            let ResetPassword { token, new_password, signs_in, user_agent } = message;
+            let ResetPassword { token, new_password, signs_in, client } = message;
             check_new_password(&new_password)?;
             let token = token_hash(&token);
             // Looked at before the password is hashed: a made-up token costs no hash.
             let request = tools.store.open_mail_request(token, MailRequestKind::PasswordReset, now()).await?;
             let user_id = request.ok_or(DomainError::TokenInvalid)?.user_id;
-            let begins = signs_in.then_some(Begins { user_id, user_agent });
+            let begins = signs_in.then_some(Begins { user_id, client });
             let replaced = tools.replace_password(PasswordProof::ResetToken(token), &new_password, begins).await?;
             Ok(replaced.ok_or(DomainError::TokenInvalid)?.1)
         })
@@ -104,11 +104,11 @@ impl Handler<ChangePassword> for UserActor {
 
     fn handle(&mut self, message: ChangePassword, _: &mut Context<Self>) -> Self::Result {
         self.beside(|tools| async move {
-            let ChangePassword { user_id, current_password, new_password, user_agent } = message;
+            let ChangePassword { user_id, current_password, new_password, client } = message;
             check_new_password(&new_password)?;
             for _ in 0..PROOFS {
                 let (_, hash) = tools.known_password(user_id, &current_password).await?;
-                let begins = Some(Begins { user_id, user_agent: user_agent.clone() });
+                let begins = Some(Begins { user_id, client: client.clone() });
                 let proof = PasswordProof::Present(user_id, hash);
                 if let Some((_, Some(signed_in))) = tools.replace_password(proof, &new_password, begins).await? {
                     return Ok(signed_in);

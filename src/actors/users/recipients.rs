@@ -74,8 +74,10 @@ mod tests {
     use crate::actors::users::key_ring::KeyMaterial;
     use crate::actors::users::mail_tokens::MailTokens;
     use crate::actors::users::messages::{
-        CreateAccount, DeleteAccount, Password, RequestPasswordReset, RequestVerification, ResetPassword, VerifyEmail,
+        CreateAccount, DeleteAccount, Password, RequestPasswordReset, RequestVerification, ResetPassword, SignInClient,
+        VerifyEmail,
     };
+    use crate::actors::users::networks::Networks;
     use crate::actors::users::tokens::AccessTokens;
     use crate::domain::ids::{MailRequestId, TypedId};
     use crate::domain::mail_requests::MailRequestKind;
@@ -95,7 +97,8 @@ mod tests {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let store = Arc::new(SqliteUserStore::open_in(folder.path()).unwrap().0);
-            let tokens = MailTokens::new(&ServerSecret::new([7; 32]));
+            let secret = ServerSecret::new([7; 32]);
+            let tokens = MailTokens::new(&secret);
             let tools = UserTools {
                 store: store.clone(),
                 api_keys: store.clone(),
@@ -103,6 +106,7 @@ mod tests {
                 tokens: AccessTokens::new(&[KeyMaterial::generate()], "souk", "souk", 900).unwrap(),
                 followed_keys: None,
                 mail_tokens: tokens.clone(),
+                networks: Networks::new(&secret),
                 hasher: PasswordHasher::start(4, 1, 8, Duration::from_secs(60)),
                 refresh_token_days: 1,
                 orders: Address::reserve("orders"),
@@ -186,7 +190,7 @@ mod tests {
             token: token.to_owned(),
             new_password: Password(password.into()),
             signs_in: true,
-            user_agent: None,
+            client: SignInClient::default(),
         };
         let weak = world.users.send(reset(&token, "short")).await.unwrap();
         assert!(matches!(weak, Err(DomainError::WeakPassword(_))));

@@ -14,6 +14,7 @@ use super::user_documents::USERS;
 use super::users::find;
 use super::values::{self, date, hash, hash_of};
 use crate::domain::ids::{SessionId, UserId};
+use crate::domain::networks::NetworkDigest;
 use crate::domain::time::Timestamp;
 use crate::domain::users::{RefreshToken, RefreshVerdict, Role, Session, TokenHash, judge_refresh};
 use crate::store::users::{Exchanged, NewSession, SessionState};
@@ -31,6 +32,7 @@ pub(super) fn collections() -> [Change; 4] {
                 ("_id", &["string"]),
                 ("userId", &["string"]),
                 ("userAgent?", &["string"]),
+                ("network?", &["binData"]),
                 ("createdAt", &["date"]),
                 ("lastUsedAt", &["date"]),
                 ("expiresAt", &["date"]),
@@ -65,6 +67,8 @@ struct SessionDocument {
     user_id: UserId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user_agent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network: Option<mongodb::bson::Binary>,
     #[serde(with = "values::time")]
     created_at: Timestamp,
     #[serde(with = "values::time")]
@@ -81,6 +85,7 @@ impl From<&Session> for SessionDocument {
             id: session.id,
             user_id: session.user_id,
             user_agent: session.user_agent.clone(),
+            network: session.network.map(network_value),
             created_at: session.created_at,
             last_used_at: session.last_used_at,
             expires_at: session.expires_at,
@@ -95,6 +100,7 @@ impl From<SessionDocument> for Session {
             id: session.id,
             user_id: session.user_id,
             user_agent: session.user_agent,
+            network: session.network.and_then(|network| Some(NetworkDigest(network.bytes.try_into().ok()?))),
             created_at: session.created_at,
             last_used_at: session.last_used_at,
             expires_at: session.expires_at,
@@ -172,6 +178,23 @@ pub(super) async fn of_user(database: &MongoDatabase, user: UserId) -> Result<Ve
     let sessions = database.collection::<SessionDocument>(SESSIONS);
     let found = sessions.find(doc! { "userId": user.to_string() }).sort(doc! { "_id": -1 }).await?;
     Ok(found.map_ok(Session::from).try_collect().await?)
+}
+
+fn network_value(network: NetworkDigest) -> mongodb::bson::Binary {
+    mongodb::bson::Binary { subtype: mongodb::bson::spec::BinarySubtype::Generic, bytes: network.0.to_vec() }
+}
+
+/// Whether a session of the user began in the network at `since` or later.
+pub(super) async fn began_in(
+    database: &MongoDatabase,
+    user: UserId,
+    network: NetworkDigest,
+    since: Timestamp,
+) -> Result<bool, Failure> {
+    let session = doc! {
+        "userId": user.to_string(), "network": network_value(network), "createdAt": { "$gte": date(since) },
+    };
+    Ok(database.collection::<SessionDocument>(SESSIONS).find_one(session).await?.is_some())
 }
 
 /// Removes all that is kept of a user's sessions.

@@ -17,6 +17,7 @@ use super::{accounts, cursor, mail_requests, secrets, sessions};
 use crate::domain::events::event_type;
 use crate::domain::ids::{MailRequestId, SessionId, UserId};
 use crate::domain::mail_requests::{MailRequest, MailRequestKind};
+use crate::domain::networks::NetworkDigest;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::search;
 use crate::domain::text::Email;
@@ -139,6 +140,17 @@ impl UserStore for MongoUserStore {
                 Box::pin(sessions::insert_at(tx, session, *epoch))
             })
             .await
+    }
+
+    async fn signed_in_from(
+        &self,
+        email: &Email,
+        network: NetworkDigest,
+        since: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let Some((user, _)) = self.credentials(email).await? else { return Ok(false) };
+        let database = self.database.clone();
+        self.database.read(async move { sessions::began_in(&database, user.id, network, since).await }).await
     }
 
     async fn sessions(&self, user: UserId) -> Result<Vec<Session>, StoreError> {

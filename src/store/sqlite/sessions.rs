@@ -3,18 +3,24 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::failure::{Failure, broken};
+use super::migrations::Migration;
 use super::users::{by_id, decode_role};
 use crate::domain::ids::{SessionId, UserId};
+use crate::domain::networks::NetworkDigest;
 use crate::domain::time::Timestamp;
 use crate::domain::users::{RefreshToken, RefreshVerdict, Session, TokenHash, judge_refresh};
 use crate::store::users::{Exchanged, NewSession, SessionState};
+
+/// Sessions tell from where they began.
+pub(super) const NETWORKS: Migration =
+    Migration { name: "networks of sessions", sql: &["ALTER TABLE sessions ADD COLUMN network BLOB"] };
 
 pub(super) fn insert(connection: &Connection, new: &NewSession) -> Result<(), Failure> {
     let session = &new.session;
     connection
         .prepare_cached(
-            "INSERT INTO sessions (id, user_id, user_agent, created_at, last_used_at, expires_at, revoked_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO sessions (id, user_id, user_agent, created_at, last_used_at, expires_at, revoked_at, network)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute((
             session.id.as_bytes(),
@@ -24,6 +30,7 @@ pub(super) fn insert(connection: &Connection, new: &NewSession) -> Result<(), Fa
             session.last_used_at.0,
             session.expires_at.0,
             session.revoked_at.map(|at| at.0),
+            session.network.map(|network| network.0),
         ))?;
     insert_token(connection, new.token, session.id)
 }
@@ -40,15 +47,29 @@ pub(super) fn insert_at(connection: &Connection, new: &NewSession, token_epoch: 
 
 pub(super) fn of_user(connection: &Connection, user: UserId) -> Result<Vec<Session>, Failure> {
     let mut statement = connection.prepare_cached(
-        "SELECT user_id, user_agent, created_at, last_used_at, expires_at, revoked_at, id FROM sessions
+        "SELECT user_id, user_agent, created_at, last_used_at, expires_at, revoked_at, network, id FROM sessions
          WHERE user_id = ?1 ORDER BY id DESC",
     )?;
     let mut rows = statement.query([user.as_bytes()])?;
     let mut sessions = Vec::new();
     while let Some(row) = rows.next()? {
-        sessions.push(decode(row, SessionId::from_bytes(row.get(6)?))?);
+        sessions.push(decode(row, SessionId::from_bytes(row.get(7)?))?);
     }
     Ok(sessions)
+}
+
+/// Whether a session of the user under this key began in the network at `since` or later.
+pub(super) fn began_in(
+    connection: &Connection,
+    sign_in_key: &str,
+    network: NetworkDigest,
+    since: Timestamp,
+) -> Result<bool, Failure> {
+    let mut statement = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM sessions WHERE user_id = (SELECT id FROM users WHERE email_key = ?1)
+                        AND network = ?2 AND created_at >= ?3)",
+    )?;
+    Ok(statement.query_row((sign_in_key, network.0, since.0), |row| row.get(0))?)
 }
 
 /// Removes all that is kept of a user's sessions.
@@ -180,7 +201,8 @@ fn token(connection: &Connection, hash: TokenHash) -> Result<Option<RefreshToken
 
 fn session(connection: &Connection, id: SessionId) -> Result<Option<Session>, Failure> {
     let mut statement = connection.prepare_cached(
-        "SELECT user_id, user_agent, created_at, last_used_at, expires_at, revoked_at FROM sessions WHERE id = ?1",
+        "SELECT user_id, user_agent, created_at, last_used_at, expires_at, revoked_at, network FROM sessions
+         WHERE id = ?1",
     )?;
     let mut rows = statement.query([id.as_bytes()])?;
     rows.next()?.map(|row| decode(row, id)).transpose()
@@ -195,5 +217,6 @@ fn decode(row: &Row<'_>, id: SessionId) -> Result<Session, Failure> {
         last_used_at: Timestamp(row.get(3)?),
         expires_at: Timestamp(row.get(4)?),
         revoked_at: row.get::<_, Option<i64>>(5)?.map(Timestamp),
+        network: row.get::<_, Option<[u8; 16]>>(6)?.map(NetworkDigest),
     })
 }

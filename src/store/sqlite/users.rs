@@ -11,6 +11,7 @@ use super::{accounts, api_keys, consumption, mail_requests, outbox, secrets, ses
 use crate::domain::events::event_type;
 use crate::domain::ids::{MailRequestId, SessionId, UserId};
 use crate::domain::mail_requests::{MailRequest, MailRequestKind};
+use crate::domain::networks::NetworkDigest;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::search;
 use crate::domain::text::Email;
@@ -87,6 +88,7 @@ const MIGRATIONS: &[Migration] = &[
     },
     Migration { name: "terms of signing keys", sql: &[secrets::TERMS] },
     Migration { name: "API keys", sql: &[api_keys::SCHEMA] },
+    sessions::NETWORKS,
 ];
 
 /// The columns that [`decode`] reads, of a user `u`.
@@ -199,6 +201,16 @@ impl UserStore for SqliteUserStore {
 
     async fn insert_session(&self, session: NewSession, token_epoch: i64) -> Result<bool, StoreError> {
         self.database.write(move |write| sessions::insert_at(write.sql(), &session, token_epoch)).await
+    }
+
+    async fn signed_in_from(
+        &self,
+        email: &Email,
+        network: NetworkDigest,
+        since: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let key = email.key();
+        self.database.read(move |connection| sessions::began_in(connection, &key, network, since)).await
     }
 
     async fn sessions(&self, user: UserId) -> Result<Vec<Session>, StoreError> {

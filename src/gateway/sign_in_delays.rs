@@ -1,0 +1,123 @@
+//! Failed sign-ins to one account from one network: each after the allowed ones has to wait longer than the one before.
+//!
+//! An attempt counts as failed until the sign-in has succeeded, so that many at the same time are counted too.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::rate_limits::{AccountKey, RetryAfter};
+
+/// After the first attempt that has to wait; every further one waits twice as long as the one before.
+const FIRST_DELAY: Duration = Duration::from_secs(6);
+const LONGEST_DELAY: Duration = Duration::from_secs(15 * 60);
+/// Without an attempt for so long, all is forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// Whose attempts: to which account, from which network.
+type Source = (AccountKey, IpAddr);
+
+struct Attempts {
+    count: u32,
+    last: Instant,
+    next_at: Instant,
+}
+
+pub struct SignInDelays {
+    /// Attempts that need not wait for each other.
+    free: u32,
+    attempts: Mutex<HashMap<Source, Attempts>>,
+}
+
+impl SignInDelays {
+    pub fn new(free: NonZeroU32) -> Self {
+        Self { free: free.get(), attempts: Mutex::default() }
+    }
+
+    /// Counts an attempt, unless it comes too early.
+    pub fn begin(&self, source: Source, now: Instant) -> Result<(), RetryAfter> {
+        let mut all = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let attempts = all.entry(source).or_insert(Attempts { count: 0, last: now, next_at: now });
+        if now.duration_since(attempts.last) >= FORGOTTEN_AFTER {
+            *attempts = Attempts { count: 0, last: now, next_at: now };
+        }
+        if now < attempts.next_at {
+            return Err(RetryAfter(attempts.next_at - now));
+        }
+        attempts.count = attempts.count.saturating_add(1);
+        attempts.last = now;
+        attempts.next_at = now + self.delay_after(attempts.count);
+        Ok(())
+    }
+
+    fn delay_after(&self, count: u32) -> Duration {
+        match count.checked_sub(self.free) {
+            None => Duration::ZERO,
+            Some(beyond) => FIRST_DELAY.saturating_mul(1 << beyond.min(16)).min(LONGEST_DELAY),
+        }
+    }
+
+    /// The sign-in succeeded.
+    pub fn forget(&self, source: &Source) {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).remove(source);
+    }
+
+    /// Drops what would be forgotten anyway.
+    pub fn sweep(&self, now: Instant) {
+        let mut all = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, attempts| now.duration_since(attempts.last) < FORGOTTEN_AFTER);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADA: Source = ([1; 16], IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));
+
+    fn delays() -> SignInDelays {
+        SignInDelays::new(NonZeroU32::new(3).unwrap())
+    }
+
+    #[test]
+    fn each_attempt_after_the_free_ones_waits_twice_as_long_up_to_a_quarter_of_an_hour() {
+        let (delays, mut now) = (delays(), Instant::now());
+        for _ in 0..3 {
+            assert_eq!(delays.begin(ADA, now), Ok(()));
+        }
+        for seconds in [6, 12, 24, 48, 96, 192, 384, 768, 900, 900] {
+            let wait = Duration::from_secs(seconds);
+            assert_eq!(delays.begin(ADA, now), Err(RetryAfter(wait)));
+            now += wait;
+            assert_eq!(delays.begin(ADA, now), Ok(()), "after {seconds} s");
+        }
+    }
+
+    #[test]
+    fn another_account_and_another_network_do_not_wait() {
+        let (delays, now) = (delays(), Instant::now());
+        for _ in 0..3 {
+            assert_eq!(delays.begin(ADA, now), Ok(()));
+        }
+        assert!(delays.begin(ADA, now).is_err());
+        assert_eq!(delays.begin(([2; 16], ADA.1), now), Ok(()));
+        assert_eq!(delays.begin((ADA.0, [10, 0, 0, 2].into()), now), Ok(()));
+    }
+
+    #[test]
+    fn a_success_and_a_quiet_hour_end_the_delay() {
+        let (delays, now) = (delays(), Instant::now());
+        let exhaust = |at| while delays.begin(ADA, at).is_ok() {};
+        exhaust(now);
+        delays.forget(&ADA);
+        assert_eq!(delays.begin(ADA, now), Ok(()));
+        exhaust(now);
+        let later = now + FORGOTTEN_AFTER;
+        delays.sweep(later);
+        assert!(delays.attempts.lock().unwrap().is_empty());
+        exhaust(later);
+        assert_eq!(delays.begin(ADA, later + FORGOTTEN_AFTER), Ok(()));
+    }
+}

@@ -15,6 +15,7 @@ mod idle;
 mod job;
 mod load;
 mod mail;
+mod metrics;
 mod orders;
 mod process;
 mod run;

@@ -12,7 +12,7 @@ use crate::process::Process;
 use crate::shop::{CUSTOMERS, Caller, furnish};
 use crate::table::Table;
 use crate::yardstick::Disk;
-use crate::{bare, changes, mail, servers};
+use crate::{bare, changes, mail, metrics, servers};
 
 /// Which parts run; none named: all.
 #[derive(Default)]
@@ -67,6 +67,9 @@ pub fn all(only: &Only) {
     }
     if only.wants("mail") {
         mail::measure(folder, &mut table);
+    }
+    if only.wants("metrics") {
+        metrics::measure(folder, &mut table);
     }
     if only.wants("changes") {
         changes::measure(folder, &mut table);

@@ -168,7 +168,7 @@ impl RateLimits {
     pub fn check_api_key(&self, address: IpAddr) -> Result<(), RetryAfter> {
         let Some(limiters) = &self.limiters else { return Ok(()) };
         limiters.sweep_now_and_then();
-        limiters.check(&limiters.api_key_address, &network(address))
+        limiters.check(&limiters.api_key_address, &network_of(address))
     }
 }
 

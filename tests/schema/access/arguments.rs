@@ -10,7 +10,7 @@ use crate::support::{Account, PASSWORD};
 /// How the arguments of a root field are declared as variables, and how they are given.
 pub fn text_of(entry: &str) -> (&'static str, &'static str) {
     match entry {
-        "node" | "user" | "product" | "order" | "orderCancel" | "orderShip" | "orderDeliver" => {
+        "node" | "user" | "product" | "order" | "orderCancel" | "orderShip" | "orderDeliver" | "apiKeyRevoke" => {
             ("($id: ID!)", "(id: $id)")
         }
         "orderUpdated" => ("($id: ID!)", "(id: $id, after: 0)"),
@@ -34,6 +34,7 @@ pub fn text_of(entry: &str) -> (&'static str, &'static str) {
         "accountExport" => ("($password: String!)", "(password: $password)"),
         "accountDelete" => ("", "(password: \"not the password\")"),
         "productCreate" => ("($input: ProductCreateInput!)", "(input: $input)"),
+        "apiKeyCreate" => ("", "(input: { name: \"Key\", scopes: [ORDERS_READ] })"),
         "orderPlace" => ("($input: OrderPlaceInput!)", "(input: $input)"),
         "campaignLaunch" => {
             ("", "(input: { idempotencyKey: \"matrix\", subject: \"News\", message: \"There is something new.\" })")

@@ -6,7 +6,7 @@ use super::Judged;
 use crate::model::{Kind, Parts, parts};
 
 /// Types whose objects belong to somebody.
-const OWNED: [&str; 4] = ["User", "Order", "OrderUpdate", "Notification"];
+const OWNED: [&str; 5] = ["User", "Order", "OrderUpdate", "Notification", "ApiKey"];
 
 /// Fields of a way: further in there is nothing that a shorter way does not lead to.
 const LONGEST: usize = 4;
@@ -160,6 +160,7 @@ impl Row {
             "stockAdjust" | "stockChanged" | "productUpdate" | "productArchive" | "recommendationRate" => "Product",
             "orderCancel" | "orderShip" | "orderDeliver" => "Order",
             "userRoleUpdate" => "User",
+            "apiKeyRevoke" => "ApiKey",
             "notificationsMarkRead" => "Notification",
             "deadLetterReplay" | "deadLetterDiscard" => "DeadLetter",
             // Narrowed to nothing, any object serves.

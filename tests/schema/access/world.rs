@@ -53,6 +53,7 @@ pub struct Person {
     pub account: Account,
     pub order: String,
     pub notification: String,
+    pub api_key: String,
 }
 
 pub struct World {
@@ -136,6 +137,7 @@ impl World {
         let (id, missing) = match type_name {
             "User" => (&owner.account.id, "usr_00000000000000000000000001"),
             "Order" | "OrderUpdate" => (&owner.order, "ord_00000000000000000000000001"),
+            "ApiKey" => (&owner.api_key, "key_00000000000000000000000001"),
             "Notification" => (&owner.notification, "ntf_00000000000000000000000001"),
             "Product" => (&self.product, "prd_00000000000000000000000001"),
             "Campaign" => (&self.campaign, "cmp_00000000000000000000000001"),
@@ -170,7 +172,10 @@ async fn person(app: &TestApp, staff: &Account, account: Account) -> Person {
         told["id"].as_str().map(str::to_owned)
     })
     .await;
-    Person { account, order: placed["order"]["id"].as_str().unwrap().into(), notification }
+    let create = "mutation { apiKeyCreate(input: { name: \"Key\", scopes: [ORDERS_READ] }) { apiKey { id } } }";
+    let created = app.query(Some(&account.token), create, json!({})).await;
+    let api_key = created["apiKeyCreate"]["apiKey"]["id"].as_str().unwrap().to_owned();
+    Person { account, order: placed["order"]["id"].as_str().unwrap().into(), notification, api_key }
 }
 
 /// Emits an event that no group can read; the id of the letter that becomes of it.

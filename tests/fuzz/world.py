@@ -22,6 +22,7 @@ INSTANT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"
 
 # What the names of the root fields begin with that are about such an object.
 IDS_OF = {
+    "apiKeys": ("apiKey",),
     "campaigns": ("campaign",),
     "confirmed": ("orderShip", "orderCancel"),
     "deadLetters": ("deadLetter",),
@@ -38,7 +39,8 @@ TOKENS_OF = {"emailVerify": "verify", "passwordReset": "reset", "unsubscribe": "
 PRODUCT = "mutation($i: ProductCreateInput!) { productCreate(input: $i) { userErrors { code } } }"
 ORDER = "mutation($i: OrderPlaceInput!) { orderPlace(input: $i) { order { id } userErrors { code } } }"
 CAMPAIGN = "mutation($i: CampaignLaunchInput!) { campaignLaunch(input: $i) { userErrors { code } } }"
-INBOX = "{ me { notifications(first: 10) { nodes { id } } } }"
+OWN = "{ me { notifications(first: 10) { nodes { id } } apiKeys { id } } }"
+API_KEY = """mutation { apiKeyCreate(input: { name: "A key", scopes: [ORDERS_READ] }) { userErrors { code } } }"""
 EVERYTHING = """{
   campaigns(first: 10) { nodes { id } edges { cursor } }
   deadLetters(first: 10) { nodes { id } edges { cursor } }
@@ -96,6 +98,7 @@ class World:
         shop = self.shop
         for account in filter(None, self.accounts.values()):
             shop.post(ORDER, self._order(), account)
+            shop.post(API_KEY, account=account)
         shop.account("customer", REFUSED)
         stranger = shop.account("customer", "stranger")
         placed = shop.ask(ORDER, self._order(), stranger)["orderPlace"]["order"]
@@ -111,10 +114,10 @@ class World:
         self.numbers = [order["number"] for order in found["orders"]["nodes"]]
         self.cursors = {kind: [edge["cursor"] for edge in found[kind]["edges"][:5]] for kind in found}
         # A session that a case has ended has no answer.
-        inboxes = [shop.post(INBOX, account=account)[1].get("data") for account in self.accounts.values() if account]
-        self.ids["notifications"] = [
-            node["id"] for inbox in filter(None, inboxes) for node in inbox["me"]["notifications"]["nodes"]
-        ]
+        answers = [shop.post(OWN, account=account)[1].get("data") for account in self.accounts.values() if account]
+        own = [answer["me"] for answer in answers if answer]
+        self.ids["notifications"] = [node["id"] for me in own for node in me["notifications"]["nodes"]]
+        self.ids["apiKeys"] = [key["id"] for me in own for key in me["apiKeys"]]
 
     def _product(self, category, available):
         product = {"sku": self.shop.unique("SKU"), "name": self.shop.unique("Lamp"), "category": category}
@@ -156,6 +159,7 @@ class World:
             "delta": [-1, 1, 100],
             "email": [*self.emails[:6], *[f"{self.shop.unique('fuzz')}@test.example"] * 3],
             "expectedVersion": [1, 2, 3],
+            "expiresAt": ["2100-01-01T00:00:00Z"],
             "first": [1, 3, 20, 100],
             "idempotencyKey": ["one", "two", self.shop.unique("fuzz")],
             "message": ["Half price."],

@@ -15,8 +15,8 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use sha2::{Digest, Sha256};
 
 use super::sign_in_delays::SignInDelays;
+use crate::actors::users::networks::network_of;
 use crate::domain::ids::UserId;
-use crate::domain::networks::network_of;
 
 /// Come back after this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

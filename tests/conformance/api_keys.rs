@@ -57,6 +57,7 @@ async fn sign_in(keys: &Keys, user_id: UserId, epoch: i64) -> SessionId {
         id: session_id(),
         user_id,
         user_agent: None,
+        network: None,
         created_at: at(0),
         last_used_at: at(0),
         expires_at: at(100_000),

@@ -3,7 +3,18 @@
 use std::net::IpAddr;
 
 use crate::actors::server_secret::{ServerSecret, hmac};
-use crate::domain::networks::{NetworkDigest, network_of};
+use crate::domain::networks::NetworkDigest;
+
+/// The network of an address: of IPv6 the /64, of which one customer has a whole one; of IPv4 the address itself.
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => {
+            let prefix = u128::from(address) & !u128::from(u64::MAX);
+            IpAddr::V6(prefix.into())
+        }
+    }
+}
 
 #[derive(Clone)]
 pub struct Networks {

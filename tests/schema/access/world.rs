@@ -94,6 +94,7 @@ impl World {
         let campaign = launched["campaignLaunch"]["campaign"]["id"].as_str().unwrap().to_owned();
         let dead_letter = make_dead_letter(&app, &staff.account, "order-1").await;
         let other = app.sign_up().await;
+        make_api_key(&app, &other).await;
         Self { app, other, owner, staff, admin, stranger, product, campaign, dead_letter }
     }
 
@@ -141,7 +142,7 @@ impl World {
             "Notification" => (&owner.notification, "ntf_00000000000000000000000001"),
             "Product" => (&self.product, "prd_00000000000000000000000001"),
             "Campaign" => (&self.campaign, "cmp_00000000000000000000000001"),
-            "DeadLetter" => (&self.dead_letter, "dlt_aW52ZW50b3J5L29yZGVyLWV2ZW50cy8wLzAvMA"),
+            "DeadLetter" => (&self.dead_letter, "dlt_aW52ZW50b3J5L29yZGVyLWV2ZW50cy8wLzk5OTk5OS8w"),
             unknown => panic!("no object of type {unknown}"),
         };
         if target == Target::Missing { missing.into() } else { id.clone() }
@@ -172,10 +173,14 @@ async fn person(app: &TestApp, staff: &Account, account: Account) -> Person {
         told["id"].as_str().map(str::to_owned)
     })
     .await;
+    let api_key = make_api_key(app, &account).await;
+    Person { account, order: placed["order"]["id"].as_str().unwrap().into(), notification, api_key }
+}
+
+async fn make_api_key(app: &TestApp, account: &Account) -> String {
     let create = "mutation { apiKeyCreate(input: { name: \"Key\", scopes: [ORDERS_READ] }) { apiKey { id } } }";
     let created = app.query(Some(&account.token), create, json!({})).await;
-    let api_key = created["apiKeyCreate"]["apiKey"]["id"].as_str().unwrap().to_owned();
-    Person { account, order: placed["order"]["id"].as_str().unwrap().into(), notification, api_key }
+    created["apiKeyCreate"]["apiKey"]["id"].as_str().unwrap().to_owned()
 }
 
 /// Emits an event that no group can read; the id of the letter that becomes of it.

@@ -121,14 +121,26 @@ impl RateLimits {
         let (account, network) = (account(account_key), network_of(address));
         limiters.check(&limiters.sign_in_address, &network).map_err(SignInRefusal::Source)?;
         limiters.sign_in_delays.begin((account, network), Instant::now()).map_err(SignInRefusal::Source)?;
-        limiters.check(&limiters.sign_in_account, &account).map_err(SignInRefusal::Account)
+        limiters.check(&limiters.sign_in_account, &account).map_err(|limit| {
+            limiters.sign_in_delays.take_back(&(account, network));
+            SignInRefusal::Account(limit)
+        })
     }
 
     /// Counts an attempt from a network that the account is known to sign in from: such a network has as many for itself as
     /// all others have together.
     pub fn check_known_sign_in(&self, account_key: &str, address: IpAddr) -> Result<(), RetryAfter> {
         let Some(limiters) = &self.limiters else { return Ok(()) };
-        limiters.check(&limiters.sign_in_known, &(account(account_key), network_of(address)))
+        let source = (account(account_key), network_of(address));
+        limiters.check(&limiters.sign_in_known, &source)?;
+        limiters.sign_in_delays.begin(source, Instant::now())
+    }
+
+    /// No password was looked at in the attempt from this address.
+    pub fn note_not_judged(&self, account_key: &str, address: IpAddr) {
+        if let Some(limiters) = &self.limiters {
+            limiters.sign_in_delays.take_back(&(account(account_key), network_of(address)));
+        }
     }
 
     /// The account was signed in to from this address: the attempts before were its owner's.

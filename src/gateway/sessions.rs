@@ -168,8 +168,8 @@ impl SessionMutation {
         let (limits, address) = (&shop.rate_limits, info.client_address);
         let admitted = match limits.check_sign_in(&input.email, address) {
             // The owner is not locked out by whoever uses the account's attempts up from elsewhere.
-            Err(SignInRefusal::Account(limit)) if is_network_known(shop, &input.email, address).await => {
-                limits.check_known_sign_in(&input.email, address).map_err(|_| limit)
+            Err(SignInRefusal::Account(_)) if is_network_known(shop, &input.email, address).await => {
+                limits.check_known_sign_in(&input.email, address)
             }
             checked => checked.map_err(SignInRefusal::retry_after),
         };
@@ -179,8 +179,10 @@ impl SessionMutation {
         let account = input.email.clone();
         let message = SignIn { email: input.email, password: Password(input.password), client: info.sign_in_client() };
         let result = answered(shop.users.ask(message, shop.ask_deadline).await);
-        if result.is_ok() {
-            limits.note_signed_in(&account, address);
+        match &result {
+            Ok(_) => limits.note_signed_in(&account, address),
+            Err(DomainError::InvalidCredentials) => {}
+            Err(_) => limits.note_not_judged(&account, address),
         }
         SessionPayload::answer(ctx, Inputs::OBJECT, result)
     }

@@ -16,6 +16,9 @@ const LONGEST_DELAY: Duration = Duration::from_secs(15 * 60);
 /// Without an attempt for so long, all is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
 
+/// More sources than these are remembered only while they have to wait: a flood of invented accounts does not fill the memory.
+const REMEMBERED: usize = 100_000;
+
 /// Whose attempts: to which account, from which network.
 type Source = (AccountKey, IpAddr);
 
@@ -59,15 +62,27 @@ impl SignInDelays {
         }
     }
 
+    /// The attempt that was counted last was not judged: no password was looked at.
+    pub fn take_back(&self, source: &Source) {
+        let mut all = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(attempts) = all.get_mut(source) {
+            attempts.count = attempts.count.saturating_sub(1);
+            attempts.next_at = attempts.last + self.delay_after(attempts.count);
+        }
+    }
+
     /// The sign-in succeeded.
     pub fn forget(&self, source: &Source) {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner).remove(source);
     }
 
-    /// Drops what would be forgotten anyway.
+    /// Drops what would be forgotten anyway, and in a flood all that need not wait.
     pub fn sweep(&self, now: Instant) {
         let mut all = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, attempts| now.duration_since(attempts.last) < FORGOTTEN_AFTER);
+        if all.len() > REMEMBERED {
+            all.retain(|_, attempts| now < attempts.next_at);
+        }
     }
 }
 
@@ -104,6 +119,31 @@ mod tests {
         assert!(delays.begin(ADA, now).is_err());
         assert_eq!(delays.begin(([2; 16], ADA.1), now), Ok(()));
         assert_eq!(delays.begin((ADA.0, [10, 0, 0, 2].into()), now), Ok(()));
+    }
+
+    #[test]
+    fn what_was_not_judged_does_not_count() {
+        let (delays, now) = (delays(), Instant::now());
+        for _ in 0..10 {
+            assert_eq!(delays.begin(ADA, now), Ok(()));
+            delays.take_back(&ADA);
+        }
+        for _ in 0..3 {
+            assert_eq!(delays.begin(ADA, now), Ok(()));
+        }
+        assert!(delays.begin(ADA, now).is_err());
+    }
+
+    #[test]
+    fn in_a_flood_only_those_who_have_to_wait_are_remembered() {
+        let (delays, now) = (delays(), Instant::now());
+        while delays.begin(ADA, now).is_ok() {}
+        for n in 0..=REMEMBERED as u128 {
+            assert_eq!(delays.begin((n.to_be_bytes(), ADA.1), now), Ok(()));
+        }
+        delays.sweep(now);
+        assert_eq!(delays.attempts.lock().unwrap().len(), 1);
+        assert!(delays.begin(ADA, now).is_err());
     }
 
     #[test]

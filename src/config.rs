@@ -122,6 +122,7 @@ section! {
 section! {
     AdminConfig {
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9200)),
+        metrics: bool = true,
     }
 }
 

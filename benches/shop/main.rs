@@ -17,6 +17,7 @@ mod load;
 mod mail;
 mod metrics;
 mod orders;
+mod pairs;
 mod process;
 mod run;
 mod servers;

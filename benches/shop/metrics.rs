@@ -1,4 +1,5 @@
-//! What an operator's Prometheus has to hold and what a scrape costs, after many distinct users, products and operations.
+//! What an operator's Prometheus has to hold and what a scrape costs, after many distinct users, products and operations; and what
+//! a request costs with metrics and log against without.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,6 +7,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::pairs::{self, graphql};
 use crate::process::{Process, Settings};
 use crate::shop::{Caller, furnish};
 use crate::table::Table;
@@ -47,6 +49,23 @@ pub fn measure(folder: &Path, table: &mut Table) {
     let cost = (shop.cpu() - cpu) / SCRAPES as f64 * 1e3;
     table.row("CPU of a scrape", format!("{cost:.2} ms"), "< 5 ms", Some(cost < 5.0));
     shop.stop();
+    against_without(folder, table);
+}
+
+/// A shop that counts and logs as it does unless told otherwise, against one that does neither.
+fn against_without(folder: &Path, table: &mut Table) {
+    let without: Settings = vec![("SOUK__ADMIN__METRICS", "false".to_owned()), ("SOUK__LOG__LEVEL", "off".to_owned())];
+    let shops = [("counted", Settings::new()), ("uncounted", without)].map(|(name, settings)| {
+        let data_dir = folder.join(name);
+        let shop = Process::shop_with(&data_dir, &settings);
+        furnish(&shop, &data_dir, &settings);
+        shop
+    });
+    for (what, request) in [("page of 20", pairs::PAGE), ("{__typename}", "{__typename}")] {
+        let requests = [graphql(None, request, json!({})), graphql(None, request, json!({}))];
+        table.compare(&format!("CPU a request, {what}: metrics and log on / off"), pairs::measure(&shops, &requests));
+    }
+    shops.into_iter().for_each(Process::stop);
 }
 
 /// The body of `/metrics`.

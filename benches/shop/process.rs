@@ -32,7 +32,11 @@ fn without_settings(program: &str) -> Command {
 /// The release binary, or another one to compare it with; with these settings and none of this process's own environment.
 pub fn souk(data_dir: &Path, settings: &Settings) -> Command {
     let other = std::env::var("SOUK_BENCH_BINARY");
-    let mut command = without_settings(other.as_deref().unwrap_or(env!("CARGO_BIN_EXE_souk")));
+    shop(other.as_deref().unwrap_or(env!("CARGO_BIN_EXE_souk")), data_dir, settings)
+}
+
+fn shop(binary: &str, data_dir: &Path, settings: &Settings) -> Command {
+    let mut command = without_settings(binary);
     command.current_dir(data_dir.parent().unwrap()).arg("--data-dir").arg(data_dir);
     command.env("SOUK__AUTH__BCRYPT_COST", "4").env("SOUK__LIMITS__ENABLED", "false");
     command.envs(settings.iter().map(|(name, value)| (name, value)));
@@ -45,11 +49,20 @@ impl Process {
         Self::shop_with(data_dir, &vec![("SOUK__DEMO", demo.to_string())])
     }
 
+    /// Another binary where one is named.
+    pub fn shop_of(binary: Option<&str>, data_dir: &Path) -> Self {
+        let settings = vec![("SOUK__DEMO", "false".to_owned()), ("SOUK__ADMIN__LISTEN", "127.0.0.1:0".to_owned())];
+        Self::ready(binary.map_or_else(|| souk(data_dir, &settings), |binary| shop(binary, data_dir, &settings)))
+    }
+
     /// Without demo data where the settings do not say otherwise.
     pub fn shop_with(data_dir: &Path, settings: &Settings) -> Self {
         let mut all = vec![("SOUK__DEMO", "false".to_owned()), ("SOUK__ADMIN__LISTEN", "127.0.0.1:0".to_owned())];
         all.extend(settings.iter().cloned());
-        let mut command = souk(data_dir, &all);
+        Self::ready(souk(data_dir, &all))
+    }
+
+    fn ready(mut command: Command) -> Self {
         command.args(["--listen", "127.0.0.1:0"]);
         Self::start(command, |line| {
             let address = line.strip_prefix("souk ready: http://")?.strip_suffix("/graphql")?;

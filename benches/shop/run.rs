@@ -12,7 +12,7 @@ use crate::process::Process;
 use crate::shop::{CUSTOMERS, Caller, furnish};
 use crate::table::Table;
 use crate::yardstick::Disk;
-use crate::{bare, changes, mail, metrics, servers};
+use crate::{bare, changes, mail, metrics, pairs, servers};
 
 /// Which parts run; none named: all.
 #[derive(Default)]
@@ -28,6 +28,11 @@ impl Only {
         self.0 == ["servers"]
     }
 
+    /// Needs another binary.
+    fn is_of_before(&self) -> bool {
+        self.0 == ["before"]
+    }
+
     fn wants(&self, name: &str) -> bool {
         self.0.is_empty() || self.0.iter().any(|known| known == name)
     }
@@ -40,6 +45,10 @@ pub fn all(only: &Only) {
     let mut table = Table::default();
     let data_dir = folder.join("loaded");
     let mut sustained = 0.0;
+    if only.is_of_before() {
+        pairs::against_before(folder, &mut table);
+        return table.print();
+    }
     if only.is_of_servers() {
         servers::measure(folder, &mut table);
         return table.print();

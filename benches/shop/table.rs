@@ -1,5 +1,7 @@
 //! The one table.
 
+use crate::pairs::Pair;
+
 #[derive(Default)]
 pub struct Table(Vec<[String; 4]>);
 
@@ -9,6 +11,13 @@ impl Table {
         let verdict = met.map_or("", |met| if met { "yes" } else { "NO" });
         eprintln!("{what}: {figure}");
         self.0.push([what.to_owned(), figure, target.to_owned(), verdict.to_owned()]);
+    }
+
+    /// One side may cost 5 % more than the other.
+    pub fn compare(&mut self, what: &str, pair: Pair) {
+        let more = (pair.ratio - 1.0) * 100.0;
+        let figure = format!("{more:+.1} % (least {:.0} us / {:.0} us)", pair.least[0], pair.least[1]);
+        self.row(what, figure, "< 5 %", Some(more < 5.0));
     }
 
     pub fn print(&self) {

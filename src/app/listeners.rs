@@ -82,7 +82,7 @@ impl AdminListener {
                 }
             })
         });
-        let registry = metrics.registry().clone();
+        let registry = config.admin.metrics.then(|| metrics.registry().clone());
         let server = AdminServer::start(config.admin.listen, health.clone(), registry, before_scrape, faults)
             .map_err(AppError::usage)?;
         Ok(Self { server, health, readings })
@@ -228,13 +228,17 @@ pub(super) fn start_public(
     };
     let settings = http_settings(config);
     let auth = Auth::new(core.tokens.clone(), sessions).accepting_keys(api_keys);
-    let auth = auth.metered_by(core.metrics.caches.of("tokens"));
+    let metrics = config.admin.metrics.then_some(&core.metrics);
+    let auth = match metrics {
+        Some(metrics) => auth.metered_by(metrics.caches.of("tokens")),
+        None => auth,
+    };
     let service = GraphqlService::new(build_schema(shop, limits), auth, settings)
         .preparing_with(Arc::new(|request, _| with_loaders(request)))
         .finishing_with(Arc::new(finish_response))
         .typed_by(&sdl())
         .trusting(trusted_documents(config)?)
-        .metered_by(&core.metrics);
+        .metered_by(metrics);
     let mail_actions = Arc::new(UserActorMailActions { users: core.users.clone(), deadline: core.ask_deadline });
     let server = PublicServer::start(gateway.listen, Arc::new(service), mail_actions, core.metrics.registry());
     let server = server.map_err(AppError::usage)?;
@@ -301,6 +305,7 @@ fn http_settings(config: &Config) -> HttpSettings {
         max_subscriptions_per_socket: gateway.max_subscriptions_per_socket,
         max_socket_message_bytes: gateway.max_body_bytes,
         connection_init_timeout: Duration::from_millis(gateway.connection_init_timeout_ms),
+        metrics: config.admin.metrics,
         ..HttpSettings::default()
     }
 }

@@ -194,7 +194,8 @@ pub type BeforeScrape = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 struct Admin {
     health: Health,
-    metrics: Registry,
+    /// `None` when nothing is counted.
+    metrics: Option<Registry>,
     before_scrape: BeforeScrape,
     /// `None` when faults are not enabled.
     faults: Option<FaultSwitch>,
@@ -211,7 +212,7 @@ impl AdminServer {
     pub fn start(
         listen: SocketAddr,
         health: Health,
-        metrics: Registry,
+        metrics: Option<Registry>,
         before_scrape: BeforeScrape,
         faults: Option<FaultSwitch>,
     ) -> Result<Self, ServerError> {
@@ -271,11 +272,12 @@ fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
 }
 
 async fn metrics(request: HttpRequest, admin: web::Data<Admin>) -> HttpResponse {
+    let Some(registry) = &admin.metrics else { return HttpResponse::NotFound().finish() };
     if let Some(refusal) = other_than(Method::GET, &request) {
         return refusal;
     }
     (admin.before_scrape)().await;
-    match render(&admin.metrics) {
+    match render(registry) {
         Ok(text) => HttpResponse::Ok()
             .insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"))
             .body(text),

@@ -48,6 +48,13 @@ impl Default for DocumentLimits {
     }
 }
 
+impl DocumentLimits {
+    /// The answer to a text of more than `max_bytes`.
+    pub fn too_long(&self) -> RequestError {
+        too_many(self.max_bytes, "bytes")
+    }
+}
+
 /// What an open bracket holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Bracket {
@@ -91,7 +98,9 @@ struct Scan<'a> {
 
 /// Counts what the text holds; an error names the first limit that is passed.
 pub fn check(text: &str, limits: &DocumentLimits, names: &FieldNames) -> Result<(), RequestError> {
-    within(text.len(), limits.max_bytes, "bytes")?;
+    if text.len() > limits.max_bytes {
+        return Err(limits.too_long());
+    }
     let mut scan = Scan {
         limits,
         names,
@@ -326,7 +335,11 @@ pub(super) fn within(count: usize, limit: usize, what: &str) -> Result<(), Reque
     if count <= limit {
         return Ok(());
     }
-    Err(RequestError::new(Code::QueryTooComplex, format!("the document has more than {limit} {what}")))
+    Err(too_many(limit, what))
+}
+
+fn too_many(limit: usize, what: &str) -> RequestError {
+    RequestError::new(Code::QueryTooComplex, format!("the document has more than {limit} {what}"))
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use super::drain::Drain;
 use super::entity_tags::tagged;
 use super::request_errors::{RequestError, ResponseBody, is_request_error};
 use super::request_ids::RequestIds;
-use super::service::{GraphqlService, Parameters, ParsedRequest};
+use super::service::{GraphqlService, ParsedRequest};
 use super::settings::HttpSettings;
 use super::signed_in::SignedIn;
 use super::top_level_errors::Code;
@@ -150,7 +150,8 @@ async fn answer(
         parameters::from_query_string(request.query_string())?
     } else {
         negotiation::check_content(request.headers())?;
-        from_body(request.headers(), body, service.settings.max_body_bytes).await?
+        let bytes = read_body(request.headers(), body, service.settings.max_body_bytes).await?;
+        parameters::from_json(&bytes, &service.settings.document_limits, media_type)?
     };
     let credential = credential(request.headers());
 
@@ -213,7 +214,7 @@ async fn open_event_stream(
     })
 }
 
-async fn from_body(headers: &HeaderMap, mut body: web::Payload, max_bytes: usize) -> Result<Parameters, Refusal> {
+async fn read_body(headers: &HeaderMap, mut body: web::Payload, max_bytes: usize) -> Result<Bytes, Refusal> {
     let too_large =
         || Refusal::with_status(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {max_bytes} bytes"));
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -240,11 +241,10 @@ async fn from_body(headers: &HeaderMap, mut body: web::Payload, max_bytes: usize
         }
         Ok(if rest.is_empty() { first } else { rest.freeze() })
     };
-    let bytes = timeout(BODY_TIMEOUT, reading).await.map_err(|_| {
+    timeout(BODY_TIMEOUT, reading).await.map_err(|_| {
         let error = RequestError::new(Code::Timeout, "the body did not arrive in time");
         Refusal::new(StatusCode::REQUEST_TIMEOUT, error)
-    })??;
-    parameters::from_json(&bytes)
+    })?
 }
 
 fn graphql_response(response: &Response, media_type: MediaType) -> HttpResponse {

@@ -31,6 +31,24 @@ pub fn check(name: &str, json: &str) -> Result<(), RequestError> {
     Ok(())
 }
 
+/// Whether a JSON string, quotes included, unpacks to more than `max_bytes`, as far as its escapes alone tell: each counts as
+/// one byte, the least that it can be. It reads no more than it needs to know, and unpacks nothing.
+pub fn unpacks_to_more_than(max_bytes: usize, json_string: &str) -> bool {
+    let bytes = json_string.as_bytes();
+    let (mut unpacked, mut at) = (0_usize, 1);
+    let end = bytes.len().saturating_sub(1);
+    while at < end && unpacked <= max_bytes {
+        let plain = bytes[at..end].iter().take_while(|&&byte| byte != b'\\').count();
+        unpacked += plain;
+        at += plain;
+        if at < end {
+            unpacked += 1;
+            at += if bytes.get(at + 1) == Some(&b'u') { 6 } else { 2 };
+        }
+    }
+    unpacked > max_bytes
+}
+
 /// Past the string whose quote stands before `from`.
 fn after_string(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
@@ -78,6 +96,24 @@ mod tests {
         ];
         for text in texts {
             assert_eq!(refusal(&text), None, "{text:.60}");
+        }
+    }
+
+    #[test]
+    fn a_string_is_measured_without_unpacking_it() {
+        for (json_string, least) in [
+            (r#""""#, 0),
+            (r#""abc""#, 3),
+            (r#""\t\n""#, 2),
+            (r#""a\"b""#, 3),
+            (r#""\\""#, 1),
+            (r#""\u0020x\u0041""#, 3),
+            (r#""é\uD83D\uDE00""#, 4),
+        ] {
+            assert!(!unpacks_to_more_than(least, json_string), "{json_string}");
+            assert_eq!(unpacks_to_more_than(least.wrapping_sub(1), json_string), least > 0, "{json_string}");
+            let unpacked: String = serde_json::from_str(json_string).unwrap();
+            assert!(unpacked.len() >= least);
         }
     }
 

@@ -9,6 +9,7 @@
 pub mod access;
 pub mod accounts;
 pub mod admin;
+mod answer_times;
 pub mod api_key_auth;
 pub mod api_keys;
 pub mod auth;

@@ -1,20 +1,15 @@
 //! Passwords: resetting one by mail and changing one.
 
-use std::time::Duration;
-
 use async_graphql::{Context, Error, Object, SimpleObject};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
+use super::answer_times;
 use super::connections::mutation_cost;
 use super::context::{RequestInfo, Shop, Viewer, answered};
 use super::errors::{Inputs, UserError, user_errors};
 use super::sessions::SessionPayload;
 use crate::actors::errors::DomainError;
 use crate::actors::users::messages::{ChangePassword, Password, RequestPasswordReset, ResetPassword};
-
-/// A request for a reset is answered at a multiple of this after it came: an address with an account costs a durable write
-/// more than one without, which the caller must not see. It is longer than a commit takes.
-const RESET_ANSWERED_AFTER: Duration = Duration::from_millis(50);
 
 /// What asking for a password reset answers.
 #[derive(SimpleObject)]
@@ -23,13 +18,6 @@ pub struct PasswordResetRequestPayload {
     accepted: bool,
     /// Why the request was not taken; empty when it was.
     user_errors: Vec<UserError>,
-}
-
-/// The next multiple of [`RESET_ANSWERED_AFTER`] that is not before this.
-fn padded(taken: Duration) -> Duration {
-    let step = RESET_ANSWERED_AFTER.as_nanos();
-    let steps = taken.as_nanos().div_ceil(step).max(1);
-    RESET_ANSWERED_AFTER.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX))
 }
 
 #[derive(Default)]
@@ -50,7 +38,8 @@ impl PasswordMutation {
             return Ok(PasswordResetRequestPayload { accepted: false, user_errors: vec![limit.into()] });
         }
         let result = answered(shop.users.ask(RequestPasswordReset { email }, shop.ask_deadline).await);
-        sleep_until(came_at + padded(came_at.elapsed())).await;
+        // An address with an account costs a durable write more than one without.
+        answer_times::next_step(came_at).await;
         Ok(match result {
             Ok(()) => PasswordResetRequestPayload { accepted: true, user_errors: Vec::new() },
             Err(error) => {
@@ -104,18 +93,5 @@ impl PasswordMutation {
         let result = answered(shop.users.ask(message, shop.ask_deadline).await);
         let inputs = Inputs::PLAIN.renaming(&[("password", "newPassword")]);
         SessionPayload::answer(ctx, inputs, result)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_time_of_an_answer_tells_how_many_steps_it_took_and_no_more() {
-        let millis = Duration::from_millis;
-        for (taken, answered) in [(0, 50), (1, 50), (49, 50), (50, 50), (51, 100), (1_234, 1_250)] {
-            assert_eq!(padded(millis(taken)), millis(answered), "{taken} ms");
-        }
     }
 }

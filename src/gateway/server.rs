@@ -12,7 +12,7 @@ use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::http::{Method, StatusCode};
-use actix_web::middleware::{Next, from_fn};
+use actix_web::middleware::{Condition, Next, from_fn};
 use actix_web::{App, Error, HttpMessage, HttpRequest, HttpResponse, HttpServer, guard, web};
 use actix_web_prom::{PrometheusMetrics, PrometheusMetricsBuilder};
 use prometheus::Registry;
@@ -86,13 +86,14 @@ impl PublicServer {
         let transport = web::Data::new(Transport { service: Arc::clone(&service), drain: Arc::clone(&drain) });
         let http_metrics = http_metrics(metrics)?;
         let (graphiql, introspection) = (service.settings.graphiql, service.settings.introspection);
+        let is_counted = service.settings.metrics;
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(transport.clone())
                 .app_data(web::Data::from(Arc::clone(&mail_actions)))
                 .configure(|config| routes(config, graphiql, introspection))
                 .wrap(from_fn(identify))
-                .wrap(http_metrics.clone())
+                .wrap(Condition::new(is_counted, http_metrics.clone()))
                 .wrap(from_fn(only_known_methods))
         })
         .workers(service.settings.workers)

@@ -153,8 +153,9 @@ impl GraphqlService {
         &self.sdl
     }
 
-    /// Sets where operations are counted, each by a root field of the schema's text.
-    pub fn metered_by(mut self, metrics: &Metrics) -> Self {
+    /// Sets where operations are counted, each by a root field of the schema's text; `None`: nowhere.
+    pub fn metered_by(mut self, metrics: Option<&Metrics>) -> Self {
+        let Some(metrics) = metrics else { return self };
         self.meters = Meters::new(&metrics.gateway, self.types.root_fields());
         self.documents.metered_by(metrics.caches.of("documents"));
         if let Some(persisted) = Arc::get_mut(&mut self.persisted) {
@@ -211,7 +212,7 @@ impl GraphqlService {
         let operation_name = parsed.parameters.operation_name.clone();
         let waits = LONGEST_WAIT * parsed.facts.verdict_waits.min(MAX_VERDICT_WAITS);
         let limit = self.settings.request_timeout + waits;
-        let meter = Arc::clone(self.meters.of(&parsed.facts.root_fields));
+        let meter = self.settings.metrics.then(|| Arc::clone(self.meters.of(&parsed.facts.root_fields)));
         let (kind, name) = (parsed.facts.kind, parsed.facts.root_fields.name());
         let span = tracing::info_span!(target: traces::TARGET, "operation", otel.name = format_args!("{kind} {name}"));
         let (request, RequestText { text, keep_as }) = self.request(parsed, viewer, info);
@@ -237,9 +238,11 @@ impl GraphqlService {
                 RequestError::timeout().into_response(&info.ids)
             }
         };
-        meter.seconds.observe(began.elapsed().as_secs_f64());
-        meter.note(&response);
-        self.meters.note_errors(&response);
+        if let Some(meter) = meter {
+            meter.seconds.observe(began.elapsed().as_secs_f64());
+            meter.note(&response);
+            self.meters.note_errors(&response);
+        }
         response
     }
 

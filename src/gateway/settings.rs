@@ -37,6 +37,8 @@ pub struct HttpSettings {
     pub session_check_interval: Duration,
     /// A socket whose client takes nothing for so long is closed 4413.
     pub slow_consumer_timeout: Duration,
+    /// Counts requests and operations.
+    pub metrics: bool,
     /// Threads that serve.
     pub workers: usize,
 }
@@ -58,6 +60,7 @@ impl Default for HttpSettings {
             keepalive_interval: Duration::from_secs(25),
             session_check_interval: Duration::from_secs(4),
             slow_consumer_timeout: Duration::from_secs(10),
+            metrics: true,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }

@@ -12,6 +12,10 @@ fn start(health: &Health, faults: Option<FaultSwitch>) -> AdminServer {
     let registry = prometheus::Registry::new();
     let counter = prometheus::IntCounter::new("souk_things_total", "Things.").unwrap();
     registry.register(Box::new(counter)).unwrap();
+    start_with(health, Some(registry), faults)
+}
+
+fn start_with(health: &Health, registry: Option<prometheus::Registry>, faults: Option<FaultSwitch>) -> AdminServer {
     AdminServer::start(
         SocketAddr::from(([127, 0, 0, 1], 0)),
         health.clone(),
@@ -26,6 +30,16 @@ async fn ask(server: &AdminServer, method: Method, path: &str) -> (u16, String) 
     let url = format!("http://{}{path}", server.address());
     let answer = Client::new().request(method, url).send().await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[actix_web::test]
+async fn where_nothing_is_counted_there_are_no_metrics() {
+    let health = Health::default();
+    let counting = start(&health, None);
+    assert_eq!(ask(&counting, Method::GET, "/metrics").await.0, 200);
+    let other = start_with(&health, None, None);
+    assert_eq!(ask(&other, Method::GET, "/metrics").await.0, 404);
+    assert_eq!(ask(&other, Method::GET, "/health/live").await.0, 200);
 }
 
 #[actix_web::test]

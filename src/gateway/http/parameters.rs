@@ -11,6 +11,8 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::Refusal;
+use super::negotiation::MediaType;
+use crate::gateway::document_limits::DocumentLimits;
 use crate::gateway::json_limits;
 use crate::gateway::service::Parameters;
 
@@ -28,7 +30,7 @@ struct RawParameters<'a> {
 }
 
 /// From the body of a POST.
-pub(super) fn from_json(bytes: &[u8]) -> Result<Parameters, Refusal> {
+pub(super) fn from_json(bytes: &[u8], limits: &DocumentLimits, media_type: MediaType) -> Result<Parameters, Refusal> {
     let text = std::str::from_utf8(bytes).map_err(|_| Refusal::bad_request("the body is not UTF-8"))?;
     match text.trim_ascii_start().bytes().next() {
         None => return Err(Refusal::bad_request("the body is empty")),
@@ -37,6 +39,9 @@ pub(super) fn from_json(bytes: &[u8]) -> Result<Parameters, Refusal> {
     }
     let raw: RawParameters<'_> = serde_json::from_str(text)
         .map_err(|error| Refusal::bad_request(format!("the body is no JSON object of a request: {error}")))?;
+    if raw.query.is_some_and(|query| json_limits::unpacks_to_more_than(limits.max_bytes, query.get())) {
+        return Err(Refusal::of(limits.too_long(), media_type));
+    }
     let parameters = Parameters {
         query: match raw.query {
             Some(query) => Some(text_of(query).ok_or_else(|| Refusal::bad_request("query must be a string"))?),

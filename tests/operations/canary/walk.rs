@@ -108,6 +108,7 @@ impl Walk {
         let user = self.resets_a_password(user).await;
         self.verifies_an_address(&user).await;
         self.orders_and_reads(&user).await;
+        self.lets_a_machine_in(&user).await;
         self.gets_a_campaign_and_ends_them(&user).await;
         self.sends_what_is_refused(&user).await;
         self.gets_no_mails().await;
@@ -202,6 +203,31 @@ impl Walk {
         let payload = json!({ "Authorization": format!("Bearer {}x", user.token) });
         refused.send(&json!({ "type": "connection_init", "payload": payload })).await;
         assert_eq!(refused.close_code().await, Some(4403));
+    }
+
+    /// An API key is used over each transport, for what it may not do, changed by a character, and after its end.
+    async fn lets_a_machine_in(&mut self, user: &User) {
+        let input = json!({ "name": "a machine", "scopes": ["ACCOUNT_READ", "ORDERS_READ"] });
+        let made = self.ask(Some(&user.token), CREATE_KEY, json!({ "input": input })).await["apiKeyCreate"].take();
+        let key = text(&made["secret"]);
+        let me = self.ask(Some(&key), "{ me { email } }", json!({})).await;
+        assert_eq!(me["me"]["email"], json!(user.email));
+        let mut wrong = key.clone();
+        wrong.pop();
+        for key in [&wrong, &key] {
+            self.markers.add_secret("an API key", key.as_str());
+            let change = json!({ "old": user.password, "new": user.password });
+            self.ask(Some(key), CHANGE, change).await;
+            let in_path = self.client.http.get(self.client.url(&format!("/graphql?query={{me{{id}}}}&key={key}")));
+            self.send(in_path.bearer_auth(key)).await;
+        }
+        let mut socket = Socket::connect(self.shop.public, Some(&key)).await;
+        let updates = socket.subscribe("subscription { orderUpdates { cursor } }", json!({})).await;
+        socket.complete(&updates).await;
+        let revoke = "mutation($id: ID!) { apiKeyRevoke(id: $id) { userErrors { message } } }";
+        self.ask(Some(&user.token), revoke, json!({ "id": made["apiKey"]["id"] })).await;
+        let refused = self.ask(Some(&key), "{ me { email } }", json!({})).await;
+        assert!(refused["me"]["email"].is_null());
     }
 
     async fn gets_a_campaign_and_ends_them(&mut self, user: &User) {
@@ -447,6 +473,8 @@ const RESET: &str = "mutation($token: String!, $new: String!) { passwordReset(to
 const CHANGE: &str = "mutation($old: String!, $new: String!) {
     passwordChange(currentPassword: $old, newPassword: $new) {
         session { accessToken refreshToken user { id email } } userErrors { code message field } } }";
+const CREATE_KEY: &str = "mutation($input: ApiKeyCreateInput!) {
+    apiKeyCreate(input: $input) { apiKey { id } secret userErrors { code message field } } }";
 /// No subscription has these.
 const SIGN_UP_WATCHED: &str = "subscription($password: String!) { signUp(password: $password) { code } }";
 const RESTARTS: &str = "{ supervision { ...actor children { ...actor children { ...actor children { ...actor } } } } }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use ed25519_dalek::pkcs8::EncodePrivateKey;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use jsonwebtoken::{DecodingKey, EncodingKey};
 
+use super::ed25519;
 use crate::domain::signing_keys::{KeyTerm, signer};
 use crate::domain::time::Timestamp;
 
@@ -145,19 +145,16 @@ fn held(keys: &[KeyMaterial]) -> Result<Keys, NoSigningKey> {
     if able().next().is_none() {
         return Err(NoSigningKey);
     }
-    let encoding = |key: &SigningKey| {
-        let pkcs8 = key.to_pkcs8_der().expect("an Ed25519 key always has a PKCS#8 form");
-        EncodingKey::from_ed_der(pkcs8.as_bytes())
-    };
+    ed25519::install();
     let hold = |key: &KeyMaterial| Held {
         id: key.id,
         term: key.term,
         public: key.verifying,
-        decoding: DecodingKey::from_ed_der(key.verifying.as_bytes()),
+        decoding: ed25519::decoding_key(&key.verifying),
     };
     Ok(Keys {
         held: keys.iter().map(hold).collect(),
-        signing: able().map(|(key, private)| (key.id, encoding(private))).collect(),
+        signing: able().map(|(key, private)| (key.id, ed25519::encoding_key(private))).collect(),
         signing_terms: able().map(|(key, _)| key.term).collect(),
     })
 }

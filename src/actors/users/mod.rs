@@ -8,6 +8,7 @@
 mod accounts;
 pub mod api_key_uses;
 pub mod api_keys;
+mod ed25519;
 pub mod hasher;
 pub mod key_ring;
 pub mod keys;

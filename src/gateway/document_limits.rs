@@ -167,7 +167,8 @@ fn skip_while(bytes: &[u8], from: usize, wanted: impl Fn(u8) -> bool) -> usize {
 fn skip_string(bytes: &[u8], from: usize) -> Option<usize> {
     if bytes[from..].starts_with(b"\"\"\"") {
         let mut at = from + 3;
-        while at < bytes.len() {
+        loop {
+            at += bytes.get(at..)?.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
             if bytes[at..].starts_with(b"\\\"\"\"") {
                 at += 4;
             } else if bytes[at..].starts_with(b"\"\"\"") {
@@ -176,7 +177,6 @@ fn skip_string(bytes: &[u8], from: usize) -> Option<usize> {
                 at += 1;
             }
         }
-        return None;
     }
     let mut at = from + 1;
     while at < bytes.len() {

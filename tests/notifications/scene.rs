@@ -263,8 +263,18 @@ impl Scene {
         self.mailer.log.lock().unwrap().delivered.clone()
     }
 
-    pub fn counted(&self, outcome: Outcome) -> u64 {
-        self.outcomes.lock().unwrap().get(&outcome).copied().unwrap_or(0)
+    /// A worker counts an outcome after it has stored it, so the count comes a moment later than the status.
+    pub async fn assert_counted(&self, expected: &[(Outcome, u64)]) {
+        let counts = || {
+            let outcomes = self.outcomes.lock().unwrap();
+            expected.iter().map(|(outcome, _)| (*outcome, outcomes.get(outcome).copied().unwrap_or(0))).collect::<Vec<_>>()
+        };
+        let counted = eventually("the outcomes are counted", async || {
+            let counted = counts();
+            counted.iter().zip(expected).all(|((_, now), (_, due))| now >= due).then_some(counted)
+        })
+        .await;
+        assert_eq!(counted, expected);
     }
 
     pub async fn one(&self, id: NotificationId) -> Notification {

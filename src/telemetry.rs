@@ -6,6 +6,7 @@
 pub mod build;
 mod logs;
 pub mod metrics;
+pub mod request_spans;
 pub mod trace_context;
 pub mod traces;
 

@@ -5,8 +5,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::load::explanation;
 use super::{
@@ -359,7 +358,7 @@ fn parse_log_level(text: &str) -> Result<(), String> {
     for level in bare {
         level.parse::<LevelFilter>().map_err(|_| format!("`{level}` is no level"))?;
     }
-    EnvFilter::builder().parse(text).map(|_| ()).map_err(|error| error.to_string())
+    text.parse::<Targets>().map(|_| ()).map_err(|error| error.to_string())
 }
 
 fn is_bare_origin(text: &str) -> Result<(), String> {

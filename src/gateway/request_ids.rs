@@ -6,8 +6,8 @@ use actix_web::http::header::{HeaderMap, HeaderName};
 use tracing::Span;
 use uuid::Uuid;
 
+use crate::telemetry::request_spans;
 use crate::telemetry::trace_context::{TraceId, TraceParent};
-use crate::telemetry::traces;
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -40,11 +40,9 @@ impl RequestIds {
         Self { request: new_request_id(), trace: TraceId::random(), caller: None }
     }
 
-    /// What is done inside it is about this request. Kept at any level of the log: errors are told at the highest.
+    /// What is done inside it is about this request.
     pub fn span(&self) -> Span {
-        let span = tracing::error_span!("request", request_id = &*self.request, trace_id = %self.trace);
-        traces::follow(&span, self.trace, self.caller);
-        span
+        request_spans::open(&self.request, self.trace, self.caller)
     }
 }
 

@@ -3,11 +3,11 @@
 use std::io::IsTerminal;
 
 use opentelemetry_otlp::ExporterBuildError;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::filter::{FilterExt, ParseError, Targets, filter_fn};
 use tracing_subscriber::fmt::Layer;
 use tracing_subscriber::prelude::*;
 
+use super::request_spans;
 use super::traces::{self, TraceGuard, TraceSettings};
 
 /// How log lines look.
@@ -22,7 +22,7 @@ pub enum LogStyle {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     #[error("{source_name}: `{directives}` is no log level: {source}; use one such as info or info,souk::kafka=debug")]
-    Level { source_name: &'static str, directives: String, source: tracing_subscriber::filter::ParseError },
+    Level { source_name: &'static str, directives: String, source: ParseError },
     #[error("cannot send traces: {0}")]
     Traces(#[from] ExporterBuildError),
 }
@@ -35,29 +35,27 @@ pub fn init(style: LogStyle, level: &str, traces: &TraceSettings) -> Result<Trac
         Some(directives) => ("RUST_LOG", directives),
         None => ("log.level", level.to_owned()),
     };
-    let filter = EnvFilter::builder().parse(&directives).map_err(|source| TelemetryError::Level {
-        source_name,
-        directives,
-        source,
-    })?;
+    let filter: Targets =
+        directives.parse().map_err(|source| TelemetryError::Level { source_name, directives, source })?;
     let provider = traces::provider(traces)?;
 
     let terminal = std::io::stderr().is_terminal();
     let layer = Layer::new().with_writer(std::io::stderr);
-    let layer = match style {
-        LogStyle::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),
-        LogStyle::Auto if !terminal => layer.json().flatten_event(true).with_current_span(false).boxed(),
-        LogStyle::Auto | LogStyle::Text => {
-            let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            layer.with_ansi(colours).boxed()
-        }
+    let lines = if style == LogStyle::Json || (style == LogStyle::Auto && !terminal) {
+        request_spans::lines(layer.json().flatten_event(true).with_current_span(false), true).boxed()
+    } else {
+        let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        request_spans::lines(layer.with_ansi(colours), false).boxed()
     };
-    let logs = layer.with_filter(filter.and(filter_fn(traces::concerns_logs)));
-    let started =
-        tracing_subscriber::registry().with(traces::layer(&provider, traces.endpoint.is_some())).with(logs).try_init();
+    let logs = lines.with_filter(filter.and(filter_fn(traces::concerns_logs)));
+    let started = tracing_subscriber::registry()
+        .with(provider.as_ref().map(traces::layer))
+        .with(request_spans::layer())
+        .with(logs)
+        .try_init();
     // The only failure is that the process logs already.
     drop(started);
-    Ok(TraceGuard::new(provider))
+    Ok(TraceGuard(provider))
 }
 
 #[cfg(test)]

@@ -1,31 +1,32 @@
 //! Traces: what one request, event or mail leads to, in spans that a collector gets over OTLP.
 //!
 //! A span of a trace is a `tracing` span of the target [`TARGET`], or that of a request. Requests know their trace whether or
-//! not anything is sent: events carry it on in their header `traceparent`. All other spans exist only where a collector is
-//! configured, so that they cost nothing elsewhere.
+//! not anything is sent: events carry it on in their header `traceparent`. All other spans, and all of OpenTelemetry, exist
+//! only where a collector is configured, so that they cost nothing elsewhere.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::trace::{
     SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId as OtelTraceId, TraceState, TracerProvider as _,
 };
-use opentelemetry::{Context, KeyValue};
+use opentelemetry::{Context, KeyValue, StringValue};
 use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, Sampler, SdkTracer, SdkTracerProvider};
 use tracing::{Metadata, Span, Subscriber};
 use tracing_opentelemetry::{OpenTelemetryLayer, OpenTelemetrySpanExt};
 use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::build::VERSION_AND_BUILD;
+use super::request_spans;
 use super::trace_context::{TraceId, TraceParent};
 
 /// Of the spans that exist for traces only.
 pub const TARGET: &str = "souk::trace";
-/// The name of a request's span, which the log knows too.
-pub const REQUEST: &str = "request";
 
 /// How long the collector may take for a batch, and for the last one at the end of the process.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,17 +42,12 @@ pub struct TraceSettings {
 
 /// Sends what is left when it is dropped.
 #[derive(Debug)]
-pub struct TraceGuard(SdkTracerProvider);
-
-impl TraceGuard {
-    pub(super) fn new(provider: SdkTracerProvider) -> Self {
-        Self(provider)
-    }
-}
+pub struct TraceGuard(pub(super) Option<SdkTracerProvider>);
 
 impl Drop for TraceGuard {
     fn drop(&mut self) {
-        if let Err(error) = self.0.shutdown_with_timeout(EXPORT_TIMEOUT) {
+        let Some(provider) = &self.0 else { return };
+        if let Err(error) = provider.shutdown_with_timeout(EXPORT_TIMEOUT) {
             tracing::warn!(%error, "the last spans did not reach the collector");
         }
     }
@@ -76,11 +72,8 @@ impl IdGenerator for Ids {
     }
 }
 
-pub(super) fn provider(settings: &TraceSettings) -> Result<SdkTracerProvider, ExporterBuildError> {
-    let builder = SdkTracerProvider::builder().with_id_generator(Ids::default());
-    let Some(endpoint) = &settings.endpoint else {
-        return Ok(builder.with_sampler(Sampler::AlwaysOff).build());
-    };
+pub(super) fn provider(settings: &TraceSettings) -> Result<Option<SdkTracerProvider>, ExporterBuildError> {
+    let Some(endpoint) = &settings.endpoint else { return Ok(None) };
     let exporter = SpanExporter::builder()
         .with_http()
         .with_protocol(Protocol::HttpBinary)
@@ -94,11 +87,12 @@ pub(super) fn provider(settings: &TraceSettings) -> Result<SdkTracerProvider, Ex
         .build();
     // By the trace's id alone: every process decides alike, and no client decides for the shop.
     let sampler = Sampler::TraceIdRatioBased(f64::from(settings.sample_percent) / 100.0);
-    Ok(builder.with_sampler(sampler).with_resource(resource).with_batch_exporter(exporter).build())
+    let builder = SdkTracerProvider::builder().with_id_generator(Ids::default()).with_sampler(sampler);
+    Ok(Some(builder.with_resource(resource).with_batch_exporter(exporter).build()))
 }
 
-/// Makes spans of the target, or of requests only, spans of traces.
-pub(super) fn layer<S>(provider: &SdkTracerProvider, all: bool) -> impl Layer<S>
+/// Makes spans of the target and of requests spans of traces.
+pub(super) fn layer<S>(provider: &SdkTracerProvider) -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
@@ -110,9 +104,9 @@ where
         .with_target(false)
         .with_tracked_inactivity(false)
         .with_context_activation(false);
-    layer.with_filter(tracing_subscriber::filter::filter_fn(move |metadata| {
-        metadata.is_span() && (metadata.name() == REQUEST || (all && metadata.target() == TARGET))
-    }))
+    let is_of_a_trace =
+        filter_fn(|metadata| request_spans::is_one(metadata) || (metadata.is_span() && metadata.target() == TARGET));
+    layer.with_filter(is_of_a_trace.with_max_level_hint(LevelFilter::INFO))
 }
 
 /// What the log shows: everything but the spans that exist for traces.
@@ -120,8 +114,8 @@ pub(super) fn concerns_logs(metadata: &Metadata<'_>) -> bool {
     metadata.target() != TARGET
 }
 
-/// Makes a new span one of `trace`: below the caller's span where there is one, else the trace's first.
-pub fn follow(span: &Span, trace: TraceId, caller: Option<TraceParent>) {
+/// Makes the new span of a request one of `trace`: below the caller's span where there is one, else the trace's first.
+pub(super) fn follow(span: &Span, request: &Arc<str>, trace: TraceId, caller: Option<TraceParent>) {
     match caller {
         Some(caller) => continue_from(span, caller),
         None => {
@@ -131,6 +125,7 @@ pub fn follow(span: &Span, trace: TraceId, caller: Option<TraceParent>) {
             SETTLED.set(None);
         }
     }
+    span.set_attribute("request_id", StringValue::from(Arc::clone(request)));
 }
 
 /// Makes a new span one below `cause`, of this or another process.
@@ -150,9 +145,12 @@ pub fn continue_from(span: &Span, cause: TraceParent) {
 /// The span as the cause of what follows from it; `None` where no trace is known.
 pub fn cause_in(span: &Span) -> Option<TraceParent> {
     let context = span.context();
-    let span = context.span();
-    let known = span.span_context();
-    known.is_valid().then(|| TraceParent {
+    let of_collector = context.span();
+    let known = of_collector.span_context();
+    if !known.is_valid() {
+        return request_spans::cause_in(span);
+    }
+    Some(TraceParent {
         trace: TraceId::from_bytes(known.trace_id().to_bytes()),
         span: u64::from_be_bytes(known.span_id().to_bytes()),
         sampled: known.is_sampled(),
@@ -167,42 +165,4 @@ pub fn current_cause() -> Option<TraceParent> {
 /// As [`cause_in`]; of a span that exists for traces only and so not without a collector: what it would be below.
 pub fn cause_of(span: &Span) -> Option<TraceParent> {
     if span.is_disabled() { current_cause() } else { cause_in(span) }
-}
-
-#[cfg(test)]
-mod tests {
-    use tracing_subscriber::prelude::*;
-
-    use super::*;
-
-    /// Runs with a layer as a process without a collector has it.
-    fn within(work: impl FnOnce()) {
-        let provider = provider(&TraceSettings::default()).unwrap();
-        let subscriber = tracing_subscriber::registry().with(layer(&provider, false));
-        tracing::subscriber::with_default(subscriber, work);
-    }
-
-    #[test]
-    fn what_a_request_causes_belongs_to_its_trace_also_without_a_collector() {
-        within(|| {
-            let trace = TraceId::random();
-            let span = tracing::error_span!("request");
-            follow(&span, trace, None);
-            let first = span.in_scope(current_cause).unwrap();
-            assert_eq!((first.trace, first.sampled), (trace, false));
-            let below = tracing::error_span!("request");
-            continue_from(&below, first);
-            let second = below.in_scope(current_cause).unwrap();
-            assert_eq!(second.trace, trace);
-            assert_ne!(second.span, first.span);
-        });
-    }
-
-    #[test]
-    fn spans_for_traces_alone_do_not_exist_without_a_collector_and_outside_of_a_request_there_is_no_cause() {
-        within(|| {
-            assert!(tracing::info_span!(target: TARGET, "store").is_disabled());
-            assert_eq!(current_cause(), None);
-        });
-    }
 }

@@ -4,11 +4,13 @@ pub(super) mod embedded;
 pub(super) mod production;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::AppError;
-use crate::config::{CacheKind, Config, EventsKind, StoreKind};
+use crate::config::{CacheKind, Config, Domain, EventsKind, StoreKind};
+use crate::kafka::relay::{Relay, RelaySettings};
 use crate::kafka::{EventLog, LogError};
 use crate::store::api_keys::ApiKeyStore;
 use crate::store::cache::SharedCache;
@@ -58,6 +60,30 @@ pub struct Stores {
     pub notification_consumption: Arc<dyn ConsumptionStore>,
     /// Where group `dead-letters` does.
     pub operations_consumption: Arc<dyn ConsumptionStore>,
+}
+
+impl Stores {
+    /// One a domain.
+    pub(super) fn relays(&self, config: &Config, log: &Arc<dyn EventLog>) -> Vec<Arc<Relay>> {
+        let relay = |outbox: &Arc<dyn Outbox>| {
+            let settings = relay_settings(config.store.kind, outbox.domain());
+            Arc::new(Relay::new(Arc::clone(outbox), Arc::clone(log), settings))
+        };
+        self.outboxes.iter().map(relay).collect()
+    }
+}
+
+fn relay_settings(store: StoreKind, domain: &str) -> RelaySettings {
+    let mut settings = RelaySettings::default();
+    if store == StoreKind::Mongodb {
+        settings.left_age = Duration::from_secs(1);
+        if domain == Domain::Orders.name() {
+            // Its events wait in the orders themselves: by then an order mostly has its verdict, whose event goes with
+            // the same update.
+            settings.clear_after = Duration::from_millis(500);
+        }
+    }
+    settings
 }
 
 /// The lock on the data folder, held for as long as a server runs on it.

@@ -71,7 +71,7 @@ use crate::kafka::inventory::InventoryHandler;
 use crate::kafka::live::{HubSink, TOPICS as LIVE_TOPICS};
 use crate::kafka::notifications::NotificationHandler;
 use crate::kafka::recommendations::RecommendationHandler;
-use crate::kafka::relay::{Relay, RelaySettings};
+use crate::kafka::relay::Relay;
 use crate::kafka::supervised::{LoopActor, Work};
 use crate::kafka::tail;
 use crate::kafka::verdicts::VerdictHandler;
@@ -291,12 +291,7 @@ pub(super) async fn start(
         &stores.notification_consumption,
         Arc::new(NotificationHandler::new(notifications.clone(), ask_deadline)),
     );
-    let relays: Vec<Arc<Relay>> = stores
-        .outboxes
-        .iter()
-        .map(|outbox| Arc::new(Relay::new(Arc::clone(outbox), Arc::clone(&log), RelaySettings::default())))
-        .collect();
-
+    let relays = stores.relays(config, &log);
     let tail = config.roles.has(Role::Gateway).then(|| loops.tail(&live));
     let tree = SupervisionTree::builder(&process_name())
         .settings(supervision_settings(&config.supervision))

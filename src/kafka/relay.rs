@@ -6,29 +6,27 @@
 //! for events that have grown old. Sweeps and fresh commits run in one task, one after the other.
 //!
 //! Order: a fresh event goes out only if it is its aggregate's first or its predecessor is known to be out; otherwise
-//! something may have been missed, the event is left to a sweep, and the sweep has all of the aggregate in sequence.
+//! something may have been missed, most often because another process has it in hand, and all that is pending of the
+//! aggregate goes out in sequence.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
-use std::ops::ControlFlow;
+mod published;
+mod round;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use tracing::Span;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
+use self::round::{Round, Sweep};
+use super::EventLog;
 use super::backoff::Backoff;
 use super::consumer::stopped;
-use super::{EventLog, LogError, check_size};
 use crate::actors::clock::now;
 use crate::domain::events::PendingEvent;
 use crate::domain::time::Timestamp;
-use crate::store::StoreError;
-use crate::store::outbox::{Outbox, PendingEventId};
-use crate::telemetry::trace_context::TraceParent;
-use crate::telemetry::traces;
+use crate::store::outbox::Outbox;
 
 #[derive(Clone)]
 pub struct RelaySettings {
@@ -42,6 +40,9 @@ pub struct RelaySettings {
     /// How often the store is searched for events that were left over, and how old those are at least.
     pub sweep_every: Duration,
     pub sweep_age: Duration,
+    /// What is younger at the start and at a drain is left to the process that has it in hand; zero where there is no
+    /// other.
+    pub left_age: Duration,
     pub wait: Backoff,
     pub clock: fn() -> Timestamp,
 }
@@ -55,7 +56,8 @@ impl Default for RelaySettings {
             clear_batch: 2_000,
             sweep_every: Duration::from_secs(2),
             sweep_age: Duration::from_secs(10),
-            wait: Backoff::new(Duration::from_millis(50), Duration::from_secs(5)),
+            left_age: Duration::ZERO,
+            wait: Backoff::new(Duration::from_millis(50), Duration::from_secs(2)),
             clock: now,
         }
     }
@@ -135,7 +137,14 @@ impl Relay {
                 round.finish(inbox.as_mut()).await;
                 return;
             }
-            if let Some(sweep) = round.sweep_due() {
+            if round.owes() {
+                round.take_in(inbox.as_mut());
+                let paid = round.pay().await;
+                if round.after(paid, &mut stop).await.is_break() {
+                    continue;
+                }
+            }
+            if let Some(sweep) = round.sweep {
                 let swept = round.sweep(sweep).await;
                 if round.after(swept, &mut stop).await.is_break() {
                     continue;
@@ -144,8 +153,7 @@ impl Relay {
             let number = *asked.borrow_and_update();
             let idle = inbox.as_ref().is_none_or(mpsc::Receiver::is_empty);
             if number > *self.drain_done.borrow() && idle {
-                // Also what a full channel did not carry.
-                let swept = round.sweep(Sweep::All).await;
+                let swept = round.sweep(Sweep::Left).await;
                 if round.after(swept, &mut stop).await.is_continue() {
                     self.drain_done.send_replace(number);
                 }
@@ -176,7 +184,7 @@ impl Relay {
                     Err(_) => watching_foreign = false,
                 },
                 _ = asked.changed() => {}
-                () = sleep_until(round.next_sweep) => round.sweep = Some(Sweep::Old),
+                () = sleep_until(round.next_sweep) => round.sweep = Some(round.timed_sweep()),
             }
         }
     }
@@ -191,287 +199,4 @@ async fn receive(
         Some(inbox) => inbox.recv_many(commits, max).await,
         None => std::future::pending().await,
     }
-}
-
-/// What a sweep looks for.
-#[derive(Clone, Copy, PartialEq)]
-enum Sweep {
-    /// What has been pending for so long that nobody seems to have it in hand.
-    Old,
-    /// Everything pending.
-    All,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum RelayError {
-    #[error(transparent)]
-    Log(#[from] LogError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// The state of one run.
-struct Round<'a> {
-    relay: &'a Relay,
-    published: Published,
-    /// Published and not cleared yet.
-    to_clear: Vec<PendingEventId>,
-    clear_at: Option<Instant>,
-    /// Published, but their clear failed: a sweep that finds them clears them.
-    uncleared: HashSet<PendingEventId>,
-    /// The log will never take them: a sweep passes them over.
-    refused: HashSet<PendingEventId>,
-    sweep: Option<Sweep>,
-    next_sweep: Instant,
-    failures: u32,
-}
-
-impl<'a> Round<'a> {
-    fn new(relay: &'a Relay) -> Self {
-        relay.in_flight.store(0, Ordering::Relaxed);
-        Self {
-            relay,
-            published: Published::default(),
-            to_clear: Vec::new(),
-            clear_at: None,
-            uncleared: HashSet::new(),
-            refused: HashSet::new(),
-            sweep: Some(Sweep::All),
-            next_sweep: Instant::now() + relay.settings.sweep_every,
-            failures: 0,
-        }
-    }
-
-    fn sweep_due(&self) -> Option<Sweep> {
-        self.sweep
-    }
-
-    /// Waits after a failure; what was in hand is left to a sweep. Breaks then.
-    async fn after(&mut self, result: Result<(), RelayError>, stop: &mut watch::Receiver<bool>) -> ControlFlow<()> {
-        let Err(error) = result else {
-            self.failures = 0;
-            return ControlFlow::Continue(());
-        };
-        self.note_failure(&error);
-        tokio::select! {
-            biased;
-            () = stopped(stop) => {}
-            () = sleep(self.relay.settings.wait.delay(self.failures)) => {}
-        }
-        ControlFlow::Break(())
-    }
-
-    fn note_failure(&mut self, error: &RelayError) {
-        self.failures += 1;
-        self.sweep = Some(Sweep::All);
-        self.relay.in_flight.store(0, Ordering::Relaxed);
-        self.relay.stats.failures.fetch_add(1, Ordering::Relaxed);
-        // Once an outage.
-        if self.failures == 1 {
-            tracing::warn!(domain = self.relay.domain(), error = %error, "events wait to be published");
-        }
-    }
-
-    /// Publishes what was committed just now, as far as the order allows; the rest is left to a sweep.
-    async fn publish_fresh(&mut self, events: impl Iterator<Item = PendingEvent>) -> Result<(), RelayError> {
-        let mut batch = Vec::new();
-        let mut ahead: HashMap<u64, i64> = HashMap::new();
-        for event in events {
-            let aggregate = self.published.hash(&event.aggregate);
-            let last = ahead.get(&aggregate).copied().or_else(|| self.published.last(aggregate));
-            match last {
-                // Published already, by a sweep.
-                Some(last) if event.sequence <= last => continue,
-                Some(last) if event.sequence == last + 1 => {}
-                None if event.sequence == 1 => {}
-                _ => {
-                    self.sweep = Some(Sweep::All);
-                    continue;
-                }
-            }
-            ahead.insert(aggregate, event.sequence);
-            batch.push(event);
-        }
-        self.append(batch).await
-    }
-
-    /// Appends in pieces; what is acknowledged is noted as published and to be cleared.
-    async fn append(&mut self, mut events: Vec<PendingEvent>) -> Result<(), RelayError> {
-        let relay = self.relay;
-        relay.in_flight.store(events.len(), Ordering::Relaxed);
-        while !events.is_empty() {
-            let rest = events.split_off(events.len().min(relay.settings.max_batch));
-            let mut batch = std::mem::replace(&mut events, rest);
-            batch.retain(|event| match check_size(event) {
-                Ok(()) => true,
-                Err(error) => {
-                    self.refuse(&event.aggregate, event.sequence, &error);
-                    false
-                }
-            });
-            let ids: Vec<PendingEventId> =
-                batch.iter().map(|event| (event.aggregate.clone(), event.sequence)).collect();
-            if ids.is_empty() {
-                continue;
-            }
-            // They end when the log has the events.
-            let publishing = publishing(&batch);
-            // Under load a clear that is due goes along with the append instead of holding it up.
-            let clear_due = self.to_clear.len() >= relay.settings.clear_batch
-                || self.clear_at.is_some_and(|due| due <= Instant::now());
-            let (appended, cleared) =
-                tokio::join!(relay.log.append(batch), async { if clear_due { self.clear().await } else { Ok(()) } });
-            drop(publishing);
-            if let Err(error) = appended {
-                if let LogError::TooLarge { aggregate, sequence, .. } = &error {
-                    self.refuse(aggregate, *sequence, &error);
-                }
-                return Err(error.into());
-            }
-            for (aggregate, sequence) in &ids {
-                self.published.note(aggregate, *sequence);
-            }
-            relay.stats.published.fetch_add(ids.len() as u64, Ordering::Relaxed);
-            relay.in_flight.store(events.len(), Ordering::Relaxed);
-            self.to_clear.extend(ids);
-            self.clear_at.get_or_insert_with(|| Instant::now() + relay.settings.clear_after);
-            cleared?;
-        }
-        Ok(())
-    }
-
-    /// An event that no attempt can publish stays in the store and holds nothing up.
-    fn refuse(&mut self, aggregate: &str, sequence: i64, error: &LogError) {
-        // What follows it in its aggregate goes on.
-        self.published.note(aggregate, sequence);
-        self.refused.insert((aggregate.to_owned(), sequence));
-        self.relay.stats.refused.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(domain = self.relay.domain(), aggregate, sequence, error = %error, "event cannot be published");
-    }
-
-    /// Clears what the log has. What cannot be cleared now is known to the sweep that follows.
-    async fn clear(&mut self) -> Result<(), RelayError> {
-        self.clear_at = None;
-        let ids = std::mem::take(&mut self.to_clear);
-        if ids.is_empty() {
-            return Ok(());
-        }
-        if let Err(error) = self.relay.outbox.clear(ids.clone()).await {
-            // Beyond the limit they are published again, which is harmless.
-            if self.uncleared.len() < UNCLEARED {
-                self.uncleared.extend(ids);
-            }
-            return Err(error.into());
-        }
-        Ok(())
-    }
-
-    /// Publishes what is pending in the store, page by page.
-    async fn sweep(&mut self, sweep: Sweep) -> Result<(), RelayError> {
-        let settings = &self.relay.settings;
-        let before = match sweep {
-            Sweep::All => Timestamp(i64::MAX),
-            Sweep::Old => {
-                let age = i64::try_from(settings.sweep_age.as_millis()).unwrap_or(i64::MAX);
-                (settings.clock)().plus_millis(-age)
-            }
-        };
-        self.relay.stats.sweeps.fetch_add(1, Ordering::Relaxed);
-        loop {
-            // Else the page would hold what is out already.
-            self.clear().await?;
-            let page = self.relay.outbox.pending(before, settings.max_batch as u32).await?;
-            let full = page.len() >= settings.max_batch;
-            let mut fresh = Vec::new();
-            for event in page {
-                let id = (event.aggregate.clone(), event.sequence);
-                if self.uncleared.remove(&id) {
-                    self.to_clear.push(id);
-                } else if !self.refused.contains(&id) {
-                    fresh.push(event);
-                }
-            }
-            self.relay.stats.swept.fetch_add(fresh.len() as u64, Ordering::Relaxed);
-            let progress = !fresh.is_empty() || !self.to_clear.is_empty();
-            self.append(fresh).await?;
-            if !full || !progress {
-                break;
-            }
-        }
-        self.clear().await?;
-        if sweep == Sweep::All {
-            self.uncleared.clear();
-        }
-        self.sweep = None;
-        self.next_sweep = Instant::now() + settings.sweep_every;
-        Ok(())
-    }
-
-    /// At the end: what is queued, once; the store still has what the log does not take.
-    async fn finish(&mut self, inbox: Option<&mut mpsc::Receiver<Vec<PendingEvent>>>) {
-        let mut queued = Vec::new();
-        if let Some(inbox) = inbox {
-            while let Ok(commit) = inbox.try_recv() {
-                queued.extend(commit);
-            }
-        }
-        let mut result = self.publish_fresh(queued.into_iter()).await;
-        if result.is_ok() && self.sweep.is_some() {
-            result = self.sweep(Sweep::All).await;
-        }
-        if result.is_ok() {
-            result = self.clear().await;
-        }
-        if let Err(error) = result {
-            self.note_failure(&error);
-        }
-    }
-}
-
-/// The last published sequence of the aggregates that were published recently, by the hash of their names: two
-/// generations, of which the older goes when the newer is full.
-struct Published {
-    hasher: RandomState,
-    recent: HashMap<u64, i64>,
-    older: HashMap<u64, i64>,
-}
-
-/// The most events that are remembered when their clear failed.
-const UNCLEARED: usize = 64 * 1024;
-/// Aggregates of a generation.
-const GENERATION: usize = 32 * 1024;
-
-impl Default for Published {
-    fn default() -> Self {
-        Self { hasher: RandomState::new(), recent: HashMap::new(), older: HashMap::new() }
-    }
-}
-
-impl Published {
-    fn hash(&self, aggregate: &str) -> u64 {
-        self.hasher.hash_one(aggregate)
-    }
-
-    fn last(&self, aggregate: u64) -> Option<i64> {
-        self.recent.get(&aggregate).or_else(|| self.older.get(&aggregate)).copied()
-    }
-
-    fn note(&mut self, aggregate: &str, sequence: i64) {
-        let aggregate = self.hash(aggregate);
-        let last = self.last(aggregate).unwrap_or(0).max(sequence);
-        if self.recent.len() >= GENERATION && !self.recent.contains_key(&aggregate) {
-            self.older = std::mem::take(&mut self.recent);
-        }
-        self.recent.insert(aggregate, last);
-    }
-}
-/// A span for each event whose trace is known, where there is a collector.
-fn publishing(events: &[PendingEvent]) -> Vec<Span> {
-    let traced = events.iter().filter_map(|event| Some((event, TraceParent::parse(event.traceparent()?)?)));
-    let span = |(event, cause): (&PendingEvent, TraceParent)| {
-        let span = tracing::info_span!(target: traces::TARGET, "publish", event = &*event.event_type);
-        traces::continue_from(&span, cause);
-        span
-    };
-    traced.map(span).filter(|span| !span.is_disabled()).collect()
 }

@@ -56,6 +56,13 @@ macro_rules! outbox_over_database {
                 self.database.pending(before, limit).await
             }
 
+            async fn pending_of(
+                &self,
+                aggregates: &[String],
+            ) -> Result<Vec<crate::domain::events::PendingEvent>, crate::store::StoreError> {
+                self.database.pending_of(aggregates).await
+            }
+
             async fn backlog(&self) -> Result<crate::store::outbox::Backlog, crate::store::StoreError> {
                 self.database.backlog().await
             }

@@ -44,6 +44,9 @@ pub trait Outbox: Send + Sync {
     /// Up to `limit` events that were made before `before`, whoever wrote them: all of an aggregate in sequence.
     async fn pending(&self, before: Timestamp, limit: u32) -> Result<Vec<PendingEvent>, StoreError>;
 
+    /// Everything pending of these aggregates, whoever wrote it: each in sequence.
+    async fn pending_of(&self, aggregates: &[String]) -> Result<Vec<PendingEvent>, StoreError>;
+
     /// How many are pending and since when, whoever wrote them.
     async fn backlog(&self) -> Result<Backlog, StoreError>;
 

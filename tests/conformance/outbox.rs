@@ -15,6 +15,8 @@ conformance!(users:
     clear_forgets_exactly_what_it_names,
     pending_keeps_the_sequence_of_each_aggregate,
     pending_leaves_out_what_is_younger,
+    what_is_pending_of_an_aggregate_is_all_of_it_and_of_no_other,
+    of_events_of_one_commit_some_are_forgotten_and_the_others_wait,
     the_backlog_is_counted_with_its_oldest_event,
     an_event_keeps_its_key_and_headers,
     after_an_overflow_a_sweep_is_asked_for_and_nothing_is_lost,
@@ -85,6 +87,39 @@ async fn pending_leaves_out_what_is_younger(users: Users) {
     users.progress.consume(consumption).await.unwrap();
     let pending = users.outbox.pending(at(20), 10).await.unwrap();
     assert_eq!(pending.iter().map(|event| event.id()).collect::<Vec<_>>(), ["a-1"]);
+}
+
+async fn what_is_pending_of_an_aggregate_is_all_of_it_and_of_no_other(users: Users) {
+    for (offset, letters) in
+        [vec![("a.b", 2), ("a.b-1", 1), ("axb", 1)], vec![("a.b", 1), ("b", 7)]].into_iter().enumerate()
+    {
+        let mut consumption = step("g", offset as i64, offset as i64 + 1);
+        consumption.dead_letters = letters.into_iter().map(|(name, number)| event(name, number, at(1))).collect();
+        users.progress.consume(consumption).await.unwrap();
+    }
+    let pending = users.outbox.pending_of(&["b".into(), "a.b".into(), "nobody".into()]).await.unwrap();
+    let mut ids: Vec<String> = pending.iter().map(|event| event.id()).collect();
+    // Only within an aggregate there is an order.
+    ids.sort_by_key(|id| id.starts_with('b'));
+    assert_eq!(ids, ["a.b-1", "a.b-2", "b-7"]);
+    assert_eq!(users.outbox.pending_of(&[]).await.unwrap(), []);
+}
+
+async fn of_events_of_one_commit_some_are_forgotten_and_the_others_wait(users: Users) {
+    let letters: Vec<_> = (1..=5).map(|number| event("a", number, at(number))).collect();
+    let mut consumption = step("g", 0, 1);
+    consumption.dead_letters = letters.clone();
+    users.progress.consume(consumption).await.unwrap();
+    let forget = async |numbers: &[i64]| {
+        let published = numbers.iter().map(|number| ("a".to_owned(), *number)).collect();
+        users.outbox.clear(published).await.unwrap();
+    };
+    forget(&[1, 4]).await;
+    let left = [&letters[1], &letters[2], &letters[4]].map(Clone::clone);
+    assert_eq!(users.pending().await, left);
+    assert_eq!(users.outbox.backlog().await.unwrap(), Backlog { events: 3, oldest: Some(at(2)) });
+    tokio::join!(forget(&[2]), forget(&[5]), forget(&[3]));
+    assert_eq!(users.outbox.backlog().await.unwrap(), Backlog::default());
 }
 
 async fn the_backlog_is_counted_with_its_oldest_event(users: Users) {

@@ -324,6 +324,12 @@ impl Outbox for FakeOutbox {
         Ok(pending.values().filter(|event| event.at < before).take(limit as usize).cloned().collect())
     }
 
+    async fn pending_of(&self, aggregates: &[String]) -> Result<Vec<PendingEvent>, StoreError> {
+        tokio::task::yield_now().await;
+        let pending = self.pending.lock().unwrap();
+        Ok(pending.values().filter(|event| aggregates.contains(&event.aggregate)).cloned().collect())
+    }
+
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         let pending = self.pending.lock().unwrap();
         let oldest = pending.values().map(|event| event.at).min();

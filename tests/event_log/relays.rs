@@ -29,8 +29,17 @@ struct Stage {
 
 impl Stage {
     fn new(capacity: usize) -> Self {
+        Self::with(capacity, Duration::ZERO)
+    }
+
+    /// On a store that other processes write to as well.
+    fn beside_others(capacity: usize) -> Self {
+        Self::with(capacity, Duration::from_secs(1))
+    }
+
+    fn with(capacity: usize, left_age: Duration) -> Self {
         let (log, outbox) = (MemoryLog::new(2), FakeOutbox::new(capacity));
-        let settings = RelaySettings { clock: virtual_clock, max_batch: 7, ..RelaySettings::default() };
+        let settings = RelaySettings { clock: virtual_clock, max_batch: 7, left_age, ..RelaySettings::default() };
         let relay = Relay::new(outbox.clone(), Arc::new(Handle(log.clone())), settings);
         Self { log, outbox, relay: Arc::new(relay) }
     }
@@ -161,6 +170,52 @@ async fn an_event_that_another_process_wrote_goes_before_those_that_follow_it() 
         tokio::task::yield_now().await;
     }
     assert!(stage.published().contains(&"c-1".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_process_has_in_hand_is_left_to_it() {
+    let stage = Stage::beside_others(100);
+    stage.outbox.commit_silently(vec![event("others", 1)]);
+    let (_stop, _task) = stage.start();
+    let drained = async || assert!(stage.relay.drain(Instant::now() + Duration::from_millis(300)).await);
+    drained().await;
+    assert!(stage.published().is_empty());
+    // A gap in one aggregate concerns no other one.
+    stage.outbox.commit_silently(vec![event("a", 1)]);
+    stage.outbox.commit(vec![event("a", 2)]);
+    drained().await;
+    assert_eq!(stage.published(), ["a-1", "a-2"]);
+    // The other process was killed.
+    let since = Instant::now();
+    while stage.outbox.pending_count() > 0 {
+        tokio::time::advance(Duration::from_millis(500)).await;
+        assert!(since.elapsed() < Duration::from_secs(25));
+    }
+    assert_eq!(stage.published(), ["a-1", "a-2", "others-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_each_process_publishes_its_own_once() {
+    let stage = Stage::beside_others(4);
+    let (_stop, _task) = stage.start();
+    assert!(stage.relay.drain(Instant::now() + Duration::from_secs(1)).await);
+    stage.log.down.store(true, Ordering::SeqCst);
+    for n in 1..=300 {
+        stage.outbox.commit(vec![event("a", n)]);
+        stage.outbox.commit_silently(vec![event("others", n)]);
+        tokio::time::advance(Duration::from_millis(50)).await;
+    }
+    stage.log.down.store(false, Ordering::SeqCst);
+    while stage.published().len() < 300 {
+        tokio::time::advance(Duration::from_millis(50)).await;
+    }
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert_eq!(stage.published(), (1..=300).map(|n| format!("a-{n}")).collect::<Vec<_>>());
+    // The others do not come back.
+    while stage.outbox.pending_count() > 0 {
+        tokio::time::advance(Duration::from_millis(500)).await;
+    }
+    assert_eq!(stage.sequences("")["others"], (1..=300).collect::<Vec<_>>());
 }
 
 #[tokio::test(start_paused = true)]

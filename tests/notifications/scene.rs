@@ -267,7 +267,10 @@ impl Scene {
     pub async fn assert_counted(&self, expected: &[(Outcome, u64)]) {
         let counts = || {
             let outcomes = self.outcomes.lock().unwrap();
-            expected.iter().map(|(outcome, _)| (*outcome, outcomes.get(outcome).copied().unwrap_or(0))).collect::<Vec<_>>()
+            expected
+                .iter()
+                .map(|(outcome, _)| (*outcome, outcomes.get(outcome).copied().unwrap_or(0)))
+                .collect::<Vec<_>>()
         };
         let counted = eventually("the outcomes are counted", async || {
             let counted = counts();

@@ -8,7 +8,7 @@ use super::connections::lock;
 use crate::domain::events::PendingEvent;
 
 /// Commits that the relay may lie behind before it has to sweep.
-const CAPACITY: usize = 256;
+const CAPACITY: usize = 4_096;
 
 /// Where commits are announced; empty until a relay takes the other end.
 ///

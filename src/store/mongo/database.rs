@@ -192,6 +192,11 @@ impl MongoDatabase {
         self.read(async move { outbox::select(&database, before, limit).await }).await
     }
 
+    pub(super) async fn pending_of(&self, aggregates: &[String]) -> Result<Vec<PendingEvent>, StoreError> {
+        let (database, aggregates) = (self.inner.database.clone(), aggregates.to_vec());
+        self.read(async move { outbox::select_of(&database, aggregates).await }).await
+    }
+
     pub(super) async fn backlog(&self) -> Result<Backlog, StoreError> {
         let database = self.inner.database.clone();
         self.read(async move { outbox::backlog(&database).await }).await

@@ -26,7 +26,7 @@ pub(super) const PACE: &str = "pace";
 pub(super) const MIGRATIONS: &[Migration] = &[Migration { name: "notifications", changes }];
 
 fn changes() -> Vec<Change> {
-    let mut changes = vec![outbox::collections()];
+    let mut changes = Vec::from(outbox::collections());
     changes.extend(consumption::collections());
     changes.extend([
         collection(

@@ -32,7 +32,7 @@ const MARKERS: &str = "markers";
 const MIGRATIONS: &[Migration] = &[Migration { name: "dead letters and markers", changes: first_version }];
 
 fn first_version() -> Vec<Change> {
-    let mut changes = vec![outbox::collections()];
+    let mut changes = Vec::from(outbox::collections());
     changes.extend(consumption::collections());
     changes.push(collection(
         DEAD_LETTERS,

@@ -27,8 +27,8 @@ pub(super) const ORDERS: &str = "orders";
 pub(super) const MIGRATIONS: &[Migration] = &[Migration { name: "orders", changes: orders }];
 
 fn orders() -> Vec<Change> {
-    let mut changes = vec![
-        outbox::collections(),
+    let mut changes = Vec::from(outbox::collections());
+    changes.extend([
         collection(
             ORDERS,
             &[
@@ -61,7 +61,7 @@ fn orders() -> Vec<Change> {
                 partial_index("orders_pending", doc! { "pending.at": 1 }, doc! { "pending.at": { "$exists": true } }),
             ],
         ),
-    ];
+    ]);
     changes.extend(consumption::collections());
     changes
 }
@@ -266,6 +266,32 @@ pub(super) fn change(
     stamp_micros: i64,
     stamps: &Stamps,
 ) -> Result<(Document, Document), Failure> {
+    let (fields, timeline) = moved(order, stamp_micros, stamps)?;
+    let unmoved = doc! { "_id": order.id.to_string(), "stampMicros": stamp_micros };
+    let pending = serialize_to_bson(&PendingEntry::of(order, event)?)?;
+    Ok((unmoved, doc! { "$set": fields, "$push": { "timeline": timeline, "pending": pending } }))
+}
+
+/// As [`change`], by a verdict and in the transaction in which the order was read: one that has moved since is a conflict,
+/// so the filter is the key alone, which is found without a plan. The event of the placement was read from the log by
+/// whoever has made the verdict, so it is published: what forgets it finds nothing left to do.
+pub(super) fn change_by_verdict(
+    order: &Order,
+    event: &PendingEvent,
+    (stamp_micros, mut pending): (i64, Vec<PendingEntry>),
+    stamps: &Stamps,
+) -> Result<Update, Failure> {
+    const PLACED: i64 = 1;
+    let (mut fields, timeline) = moved(order, stamp_micros, stamps)?;
+    pending.retain(|entry| entry.sequence != PLACED);
+    pending.push(PendingEntry::of(order, event)?);
+    fields.insert("pending", serialize_to_bson(&pending)?);
+    let key = doc! { "_id": order.id.to_string() };
+    Ok(Update::one(key, doc! { "$set": fields, "$push": { "timeline": timeline } }))
+}
+
+/// The fields of an order's last change, and the entry of its timeline.
+fn moved(order: &Order, stamp_micros: i64, stamps: &Stamps) -> Result<(Document, Bson), Failure> {
     let entry = order.timeline.last().ok_or_else(|| broken("an order has no timeline"))?;
     let stamp = stamps.next(entry.at, stamp_micros);
     let mut fields = doc! { "status": order.status.as_str(), "stampMicros": stamp };
@@ -276,12 +302,7 @@ pub(super) fn change(
     if !order.unavailable.is_empty() {
         fields.insert("unavailable", order.unavailable.iter().map(|id| Bson::from(id.to_string())).collect::<Vec<_>>());
     }
-    let pushed = doc! {
-        "timeline": serialize_to_bson(&EntryDocument::of(entry, stamp))?,
-        "pending": serialize_to_bson(&PendingEntry::of(order, event)?)?,
-    };
-    let unmoved = doc! { "_id": order.id.to_string(), "stampMicros": stamp_micros };
-    Ok((unmoved, doc! { "$set": fields, "$push": pushed }))
+    Ok((fields, serialize_to_bson(&EntryDocument::of(entry, stamp))?))
 }
 
 /// What forgets events of an order that are published.

@@ -61,6 +61,29 @@ impl Outbox for MongoOrderStore {
         Ok(events)
     }
 
+    async fn pending_of(&self, aggregates: &[String]) -> Result<Vec<PendingEvent>, StoreError> {
+        let (mut of_orders, mut others) = (Vec::new(), Vec::new());
+        for aggregate in aggregates {
+            match aggregate.parse::<OrderId>() {
+                Ok(id) => of_orders.push(id.to_string()),
+                Err(_) => others.push(aggregate.clone()),
+            }
+        }
+        let orders = self.database.collection::<OrderDocument>(ORDERS);
+        let waiting = doc! { "_id": { "$in": of_orders }, "pending.at": { "$exists": true } };
+        let of_orders = self.database.read(async move {
+            let mut found = orders.find(waiting).await?;
+            let mut events = Vec::new();
+            while let Some(order) = found.try_next().await? {
+                events.append(&mut unpublished(order, Timestamp(i64::MAX))?);
+            }
+            Ok(events)
+        });
+        let mut events = of_orders.await?;
+        events.extend(self.database.pending_of(&others).await?);
+        Ok(events)
+    }
+
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         let orders = self.database.collection(ORDERS);
         let waiting = doc! { "pending.at": { "$exists": true } };

@@ -14,11 +14,10 @@ use mongodb::options::Hint;
 
 use super::failure::{Failure, broken};
 use super::order_changes::Cursor;
-use super::order_documents::{MIGRATIONS, ORDERS, OrderDocument, Stamps, change};
+use super::order_documents::{MIGRATIONS, ORDERS, OrderDocument, Stamps, change, change_by_verdict};
 use super::order_insertion;
 use super::outbox;
 use super::transaction::Tx;
-use super::updates::Update;
 use super::values::date;
 use crate::domain::events::PendingEvent;
 use crate::domain::ids::{OrderId, UserId};
@@ -241,17 +240,17 @@ fn judge<'a>(
         let ids: Vec<OrderId> = verdicts.iter().map(|(id, _)| *id).collect();
         let orders = tx.collection::<OrderDocument>(ORDERS);
         let mut found = orders.find(by_ids(&ids)).session(tx.session()).await?;
-        let mut stored: HashMap<OrderId, (i64, Order)> = HashMap::new();
-        while let Some(document) = found.next(tx.session()).await.transpose()? {
-            stored.insert(document.id, (document.stamp_micros, document.order()?));
+        let mut stored = HashMap::new();
+        while let Some(mut document) = found.next(tx.session()).await.transpose()? {
+            let read = (document.stamp_micros, std::mem::take(&mut document.pending));
+            stored.insert(document.id, (read, document.order()?));
         }
         let mut updates = Vec::new();
         for (id, verdict) in verdicts {
             let Some((read, order)) = stored.get_mut(id) else { continue };
             let Some(mut event) = order.apply_verdict(verdict, at) else { continue };
             tx.trace(&mut event);
-            let (unmoved, change) = change(order, &event, *read, stamps)?;
-            updates.push(Update::one(unmoved, change));
+            updates.push(change_by_verdict(order, &event, read.clone(), stamps)?);
             judged.push(Judged { placed_at: order.created_at, status: order.status });
             tx.publish(event);
         }

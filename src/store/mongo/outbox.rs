@@ -1,12 +1,20 @@
 //! Pending events in a domain's own database, saved in the transaction of the state that they describe.
+//!
+//! The events of a transaction wait in one document, or in a few where they are many or long: a batch of decisions costs
+//! one insert and one removal instead of two of each for every order.
+
+use std::collections::{BTreeMap, HashSet};
 
 use futures_util::TryStreamExt;
-use mongodb::bson::{Bson, DateTime, Document, doc};
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::raw::CString;
+use mongodb::bson::{Bson, DateTime, Document, Regex, doc};
 use mongodb::{ClientSession, Collection, Database};
 use serde::{Deserialize, Serialize};
 
 use super::failure::{Failure, broken};
-use super::migrations::{Change, collection};
+use super::migrations::{Change, collection, indexes, unique_index};
+use super::updates::{self, Update};
 use super::values::{self, date};
 use crate::domain::events::{PendingEvent, Topic};
 use crate::domain::time::Timestamp;
@@ -14,28 +22,38 @@ use crate::store::outbox::{Backlog, PendingEventId};
 
 const PENDING_EVENTS: &str = "pending_events";
 
-/// Part of the first migration of every domain whose events wait here. The key is the order of publication. A sweep goes
-/// through all of it by that key, without an index on the age: events live here for a fraction of a second, so a sweep
-/// finds it nearly empty, and after an outage nearly all of it is wanted.
-pub(super) fn collections() -> Change {
-    let fields: &[(&str, &[&str])] = &[
-        ("_id", &["object"]),
-        ("at", &["date"]),
-        ("topic", &["string"]),
-        ("key", &["string"]),
-        ("type", &["string"]),
-        ("source", &["string"]),
-        ("headers?", &["array"]),
-        ("body", &["string"]),
-    ];
-    collection(PENDING_EVENTS, fields)
+/// What a document holds at most; a body that is longer by itself has a document of its own. MongoDB takes 16 MB.
+const MAX_EVENTS: usize = 1_000;
+const MAX_BODY_BYTES: usize = 4_000_000;
+
+/// Part of the first migration of every domain whose events wait here. No index on the age: events live here for a
+/// fraction of a second, so a sweep finds it nearly empty, and after an outage nearly all of it is wanted.
+pub(super) fn collections() -> [Change; 2] {
+    let fields: &[(&str, &[&str])] =
+        &[("_id", &["objectId"]), ("at", &["date"]), ("ids", &["array"]), ("events", &["array"])];
+    [
+        collection(PENDING_EVENTS, fields),
+        indexes(PENDING_EVENTS, [unique_index("pending_events_by_id", doc! { "ids": 1 })]),
+    ]
 }
 
-/// An event as it waits. Public to the stores that keep pending events in a document of their own.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Events as they wait, all of one transaction.
+#[derive(Debug, Serialize, Deserialize)]
 struct PendingDocument {
     #[serde(rename = "_id")]
-    id: EventId,
+    id: ObjectId,
+    /// Of the oldest.
+    #[serde(with = "values::time")]
+    at: Timestamp,
+    /// Each event's, in their order: what a document is found by when they are published.
+    ids: Vec<String>,
+    events: Vec<EventDocument>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct EventDocument {
+    aggregate: String,
+    sequence: i64,
     #[serde(with = "values::time")]
     at: Timestamp,
     topic: String,
@@ -49,17 +67,39 @@ struct PendingDocument {
     body: String,
 }
 
-/// Compared field by field: the order of the fields is the order of publication.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct EventId {
-    aggregate: String,
-    sequence: i64,
+fn id_of(aggregate: &str, sequence: i64) -> String {
+    format!("{aggregate}-{sequence}")
 }
 
-impl From<&PendingEvent> for PendingDocument {
+impl PendingDocument {
+    fn of(events: &[PendingEvent]) -> Option<Self> {
+        let at = events.iter().map(|event| event.at).min()?;
+        let ids = events.iter().map(|event| id_of(&event.aggregate, event.sequence)).collect();
+        Some(Self { id: ObjectId::new(), at, ids, events: events.iter().map(EventDocument::from).collect() })
+    }
+
+    /// All events in as few documents as they fit into.
+    fn all(mut events: &[PendingEvent]) -> Vec<Self> {
+        let mut documents = Vec::new();
+        while !events.is_empty() {
+            let mut bytes = 0;
+            let fits = events.iter().take(MAX_EVENTS).take_while(|event| {
+                bytes += event.body.len();
+                bytes <= MAX_BODY_BYTES
+            });
+            let (document, rest) = events.split_at(fits.count().max(1));
+            documents.extend(Self::of(document));
+            events = rest;
+        }
+        documents
+    }
+}
+
+impl From<&PendingEvent> for EventDocument {
     fn from(event: &PendingEvent) -> Self {
         Self {
-            id: EventId { aggregate: event.aggregate.clone(), sequence: event.sequence },
+            aggregate: event.aggregate.clone(),
+            sequence: event.sequence,
             at: event.at,
             topic: event.topic.name().to_owned(),
             key: event.key.clone(),
@@ -71,15 +111,15 @@ impl From<&PendingEvent> for PendingDocument {
     }
 }
 
-impl TryFrom<PendingDocument> for PendingEvent {
+impl TryFrom<EventDocument> for PendingEvent {
     type Error = Failure;
 
-    fn try_from(document: PendingDocument) -> Result<Self, Failure> {
+    fn try_from(document: EventDocument) -> Result<Self, Failure> {
         let topic = Topic::named(&document.topic);
         Ok(Self {
             topic: topic.ok_or_else(|| broken(format!("unknown topic {}", document.topic)))?,
-            aggregate: document.id.aggregate,
-            sequence: document.id.sequence,
+            aggregate: document.aggregate,
+            sequence: document.sequence,
             key: document.key,
             event_type: document.event_type.into(),
             source: document.source.into(),
@@ -95,16 +135,27 @@ pub(super) async fn insert(
     session: &mut ClientSession,
     events: &[PendingEvent],
 ) -> Result<(), Failure> {
-    let documents = events.iter().map(PendingDocument::from);
+    let documents = PendingDocument::all(events);
     database.collection::<PendingDocument>(PENDING_EVENTS).insert_many(documents).session(session).await?;
     Ok(())
 }
 
 /// Up to `limit` events older than `before`, each aggregate's in sequence.
 pub(super) async fn select(database: &Database, before: Timestamp, limit: u32) -> Result<Vec<PendingEvent>, Failure> {
-    let pending = database.collection::<PendingDocument>(PENDING_EVENTS);
-    let mut found =
-        pending.find(doc! { "at": { "$lt": date(before) } }).sort(doc! { "_id": 1 }).limit(i64::from(limit)).await?;
+    if limit == 0 {
+        return Ok(Vec::new());
+    }
+    let old = doc! { "$match": { "at": { "$lt": date(before) } } };
+    let oldest_of_each = [
+        old.clone(),
+        doc! { "$unwind": "$events" },
+        doc! { "$replaceRoot": { "newRoot": "$events" } },
+        old,
+        doc! { "$sort": { "aggregate": 1, "sequence": 1 } },
+        doc! { "$limit": i64::from(limit) },
+    ];
+    let pending = database.collection::<Document>(PENDING_EVENTS);
+    let mut found = pending.aggregate(oldest_of_each).with_type::<EventDocument>().await?;
     let mut events = Vec::new();
     while let Some(document) = found.try_next().await? {
         events.push(document.try_into()?);
@@ -112,8 +163,36 @@ pub(super) async fn select(database: &Database, before: Timestamp, limit: u32) -
     Ok(events)
 }
 
+/// All events of these aggregates, each in sequence.
+pub(super) async fn select_of(database: &Database, aggregates: Vec<String>) -> Result<Vec<PendingEvent>, Failure> {
+    if aggregates.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Beginnings of ids, which the index finds.
+    let beginning = |aggregate: &String| {
+        let pattern = format!(r"^\Q{}\E-", aggregate.replace(r"\E", ""));
+        let pattern = CString::try_from(pattern).map_err(|_| broken(format!("{aggregate:?} is no aggregate")))?;
+        Ok(Regex { pattern, options: mongodb::bson::cstr!("").into() }.into())
+    };
+    let beginnings: Vec<Bson> = aggregates.iter().map(beginning).collect::<Result<_, Failure>>()?;
+    let of_any = doc! { "ids": { "$in": beginnings } };
+    let mut found = database.collection::<PendingDocument>(PENDING_EVENTS).find(of_any).await?;
+    let meant: HashSet<String> = aggregates.into_iter().collect();
+    let mut events: Vec<PendingEvent> = Vec::new();
+    while let Some(document) = found.try_next().await? {
+        for event in document.events {
+            if meant.contains(&event.aggregate) {
+                events.push(event.try_into()?);
+            }
+        }
+    }
+    events.sort_unstable_by(|one, other| (&one.aggregate, one.sequence).cmp(&(&other.aggregate, other.sequence)));
+    Ok(events)
+}
+
 pub(super) async fn backlog(database: &Database) -> Result<Backlog, Failure> {
-    count(&database.collection(PENDING_EVENTS), doc! {}, Bson::Int64(1), "$at".into()).await
+    let each = doc! { "$toLong": { "$size": "$ids" } };
+    count(&database.collection(PENDING_EVENTS), doc! {}, each.into(), "$at".into()).await
 }
 
 /// The sum of an expression over the documents that match, and the least of another, which is a time.
@@ -140,15 +219,51 @@ pub(super) async fn count(
     }))
 }
 
-/// All of them in one command.
+/// Events of one transaction, as far as their removal needs to know them.
+#[derive(Deserialize)]
+struct Waiting {
+    #[serde(rename = "_id")]
+    id: ObjectId,
+    ids: Vec<String>,
+}
+
+/// Forgets these: whole documents in one command, and of the others, if there are any, what is meant of them.
 pub(super) async fn delete(database: &Database, published: Vec<PendingEventId>) -> Result<(), Failure> {
     if published.is_empty() {
         return Ok(());
     }
-    let ids: Vec<Bson> = published
-        .into_iter()
-        .map(|(aggregate, sequence)| doc! { "aggregate": aggregate, "sequence": sequence }.into())
-        .collect();
-    database.collection::<PendingDocument>(PENDING_EVENTS).delete_many(doc! { "_id": { "$in": ids } }).await?;
-    Ok(())
+    let pending = database.collection::<Waiting>(PENDING_EVENTS);
+    let published: BTreeMap<String, PendingEventId> =
+        published.into_iter().map(|id| (id_of(&id.0, id.1), id)).collect();
+    let any = doc! { "ids": { "$in": published.keys().collect::<Vec<_>>() } };
+    loop {
+        let found = pending.find(any.clone()).projection(doc! { "ids": 1 }).await?;
+        let found: Vec<Waiting> = found.try_collect().await?;
+        let (whole, partly): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|waiting| waiting.ids.iter().all(|id| published.contains_key(id)));
+        if !whole.is_empty() {
+            let whole: Vec<ObjectId> = whole.into_iter().map(|waiting| waiting.id).collect();
+            pending.delete_many(doc! { "_id": { "$in": whole } }).await?;
+        }
+        let forgotten: Vec<Update> = partly.into_iter().map(|waiting| waiting.without(&published)).collect();
+        let expected = forgotten.len() as u64;
+        if expected == 0 || updates::update(database, None, PENDING_EVENTS, forgotten, false).await?.matched == expected
+        {
+            return Ok(());
+        }
+        // Another process has forgotten some of the same document meanwhile.
+    }
+}
+
+impl Waiting {
+    /// Changes the document as it was found only, so that it is never left behind with nothing in it.
+    fn without(self, published: &BTreeMap<String, PendingEventId>) -> Update {
+        let left: Vec<&String> = self.ids.iter().filter(|id| !published.contains_key(*id)).collect();
+        let left = doc! { "$literal": left };
+        let id = doc! { "$concat": ["$$this.aggregate", "-", { "$toString": "$$this.sequence" }] };
+        let events = doc! { "$filter": { "input": "$events", "cond": { "$in": [id, left.clone()] } } };
+        let change =
+            [doc! { "$set": { "ids": left, "events": events } }, doc! { "$set": { "at": { "$min": "$events.at" } } }];
+        Update::one(doc! { "_id": self.id, "ids": self.ids }, change.map(Bson::from).to_vec())
+    }
 }

@@ -28,8 +28,8 @@ pub(super) const MIGRATIONS: &[Migration] = &[
 
 fn products() -> Vec<Change> {
     let on_sale = |name, keys| partial_index(name, keys, doc! { "archived": false });
-    let mut changes = vec![
-        outbox::collections(),
+    let mut changes = Vec::from(outbox::collections());
+    changes.extend([
         collection(
             PRODUCTS,
             &[
@@ -89,7 +89,7 @@ fn products() -> Vec<Change> {
                 index("adjustments_by_product", doc! { "productId": 1, "adjustedAt": 1 }),
             ],
         ),
-    ];
+    ]);
     changes.extend(consumption::collections());
     changes
 }

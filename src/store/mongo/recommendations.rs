@@ -27,7 +27,7 @@ use crate::store::recommendations::{Announcement, DueUser, Generation, RebuildSt
 const MIGRATIONS: &[Migration] = &[Migration { name: "recommendations", changes }];
 
 fn changes() -> Vec<Change> {
-    let mut changes = vec![outbox::collections()];
+    let mut changes = Vec::from(outbox::collections());
     changes.extend(consumption::collections());
     changes.extend([
         collection(

@@ -22,7 +22,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
 ];
 
 fn first_version() -> Vec<Change> {
-    let mut changes = vec![outbox::collections()];
+    let mut changes = Vec::from(outbox::collections());
     changes.extend(consumption::collections());
     changes.push(collection(
         USERS,

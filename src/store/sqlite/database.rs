@@ -191,6 +191,11 @@ impl Database {
         self.read(move |connection| outbox::select(connection, before, limit)).await
     }
 
+    pub(super) async fn pending_of(&self, aggregates: &[String]) -> Result<Vec<PendingEvent>, StoreError> {
+        let aggregates = aggregates.to_vec();
+        self.read(move |connection| outbox::select_of(connection, &aggregates)).await
+    }
+
     pub(super) async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.read(outbox::backlog).await
     }

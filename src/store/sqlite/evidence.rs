@@ -8,7 +8,7 @@ use crate::domain::recommendations::{Bought, Evidence, ItemCounts, Limits, Neigh
 use crate::store::recommendations::Generation;
 
 /// Purchases that are read of a user, newest first: what was bought before them may be recommended again.
-const PURCHASES: u32 = 1_000;
+const PURCHASES: u32 = 200;
 /// Likes that are read, newest first; dislikes count all.
 const RATINGS: usize = 1_000;
 /// Categories of the user whose best sellers are candidates, and how many of each.

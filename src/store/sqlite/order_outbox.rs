@@ -68,6 +68,19 @@ impl Outbox for SqliteOrderStore {
             .await
     }
 
+    async fn pending_of(&self, aggregates: &[String]) -> Result<Vec<PendingEvent>, StoreError> {
+        let aggregates = aggregates.to_vec();
+        self.database
+            .read(move |connection| {
+                // One process writes this file, so it is rarely asked and the table nearly empty.
+                let mut events = unpublished(connection, Timestamp(i64::MAX), u32::MAX)?;
+                events.retain(|event| aggregates.contains(&event.aggregate));
+                events.extend(outbox::select_of(connection, &aggregates)?);
+                Ok(events)
+            })
+            .await
+    }
+
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.database
             .read(|connection| {

@@ -62,6 +62,22 @@ pub(super) fn select(connection: &Connection, before: Timestamp, limit: u32) -> 
     Ok(events)
 }
 
+/// All events of these aggregates, each in sequence.
+pub(super) fn select_of(connection: &Connection, aggregates: &[String]) -> Result<Vec<PendingEvent>, Failure> {
+    let mut statement = connection.prepare_cached(
+        "SELECT aggregate, sequence, created_at, topic, key, event_type, source, headers, body FROM pending_events
+         WHERE aggregate = ?1 ORDER BY sequence",
+    )?;
+    let mut events = Vec::new();
+    for aggregate in aggregates {
+        let mut rows = statement.query((aggregate,))?;
+        while let Some(row) = rows.next()? {
+            events.push(decode(row)?);
+        }
+    }
+    Ok(events)
+}
+
 pub(super) fn backlog(connection: &Connection) -> Result<Backlog, Failure> {
     count(connection, "SELECT COUNT(*), MIN(created_at) FROM pending_events")
 }

@@ -77,9 +77,9 @@ fn relay_settings(store: StoreKind, domain: &str) -> RelaySettings {
     let mut settings = RelaySettings::default();
     if store == StoreKind::Mongodb {
         settings.left_age = Duration::from_secs(1);
-        if domain == Domain::Orders.name() {
-            // Its events wait in the orders themselves: by then an order mostly has its verdict, whose event goes with
-            // the same update.
+        // One removal for many; of an order mostly one for its placement and its verdict, which wait in its document. But
+        // of a product many processes write events in turn, and whoever closes a gap publishes what is not removed yet.
+        if domain != Domain::Products.name() {
             settings.clear_after = Duration::from_millis(500);
         }
     }

@@ -145,7 +145,7 @@ async fn an_event_keeps_its_key_and_headers(users: Users) {
 async fn after_an_overflow_a_sweep_is_asked_for_and_nothing_is_lost(users: Users) {
     let mut committed = users.outbox.committed();
     let mut sweep = users.outbox.foreign_writes();
-    const COMMITS: i64 = 600;
+    const COMMITS: i64 = 1_100;
     for offset in 0..COMMITS {
         let mut consumption = step("g", offset, offset + 1);
         consumption.dead_letters = vec![event("a", offset + 1, at(1))];

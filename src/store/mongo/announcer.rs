@@ -7,8 +7,9 @@ use tokio::sync::{mpsc, watch};
 use super::connections::lock;
 use crate::domain::events::PendingEvent;
 
-/// Commits that the relay may lie behind before it has to sweep.
-const CAPACITY: usize = 4_096;
+/// Commits that the relay may lie behind before it has to sweep: some ten seconds of a busy process, for as long an append may
+/// wait for a log that is away.
+const CAPACITY: usize = 1_024;
 
 /// Where commits are announced; empty until a relay takes the other end.
 ///

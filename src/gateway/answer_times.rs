@@ -1,15 +1,24 @@
-//! Answers that must not tell by their time what was done for them come at a multiple of one step after the request.
+//! Answers that must not tell by their time what was done for them come at a multiple of one step after the request, and a
+//! random part of a step later.
+//!
+//! The random part hides what no step can: a machine that has just worked for a request wakes some 0.1 ms sooner than one
+//! that has slept for all of the step.
 
 use std::time::Duration;
 
+use rand::Rng;
 use tokio::time::{Instant, sleep_until};
 
 /// Longer than a commit takes, and than the cost of a hash can miss another's.
 const STEP: Duration = Duration::from_millis(50);
 
-/// Waits for the next multiple of the step after a request came.
+/// The random part is less than this.
+const SPREAD: Duration = Duration::from_millis(10);
+
+/// Waits for the next multiple of the step after a request came, and the random part.
 pub async fn next_step(came_at: Instant) {
-    sleep_until(came_at + rounded_up(came_at.elapsed())).await;
+    let spread = SPREAD.mul_f64(rand::rng().random_range(0.0..1.0));
+    sleep_until(came_at + rounded_up(came_at.elapsed()) + spread).await;
 }
 
 /// The next multiple of the step that is not before this, and at least one.

@@ -109,8 +109,8 @@ impl Relay {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything that was committed before the call is published and cleared. False: it was not by the
-    /// deadline. Needs the run loop.
+    /// Waits until everything that this process committed before the call is published and cleared. False: it was not by
+    /// the deadline. Needs the run loop.
     pub async fn drain(&self, deadline: Instant) -> bool {
         let mut number = 0;
         self.drain_asked.send_modify(|asked| {

@@ -137,10 +137,10 @@ impl Relay {
                 round.finish(inbox.as_mut()).await;
                 return;
             }
-            if round.owes() {
-                round.take_in(inbox.as_mut());
-                let paid = round.pay().await;
-                if round.after(paid, &mut stop).await.is_break() {
+            if round.has_gaps() {
+                round.leave_to_the_store(inbox.as_mut());
+                let closed = round.close_gaps().await;
+                if round.after(closed, &mut stop).await.is_break() {
                     continue;
                 }
             }
@@ -152,7 +152,7 @@ impl Relay {
             }
             let number = *asked.borrow_and_update();
             let idle = inbox.as_ref().is_none_or(mpsc::Receiver::is_empty);
-            if number > *self.drain_done.borrow() && idle {
+            if number > *self.drain_done.borrow() && idle && !round.has_gaps() {
                 let swept = round.sweep(Sweep::Left).await;
                 if round.after(swept, &mut stop).await.is_continue() {
                     self.drain_done.send_replace(number);
@@ -183,6 +183,7 @@ impl Relay {
                     Ok(()) => round.sweep = Some(Sweep::All),
                     Err(_) => watching_foreign = false,
                 },
+                () = std::future::ready(()), if round.has_gaps() => {}
                 _ = asked.changed() => {}
                 () = sleep_until(round.next_sweep) => round.sweep = Some(round.timed_sweep()),
             }

@@ -37,8 +37,9 @@ pub struct Claim {
     pub taken: Vec<Notification>,
     /// Ended as SKIPPED instead, over the daily limit.
     pub skipped: u32,
-    /// Something due was left: there was no room for it, or its recipient is being delivered to.
-    pub left: bool,
+    /// Something due of the lane was left: there was no room for it, or its recipient is being delivered to.
+    pub left_critical: bool,
+    pub left_standard: bool,
     /// When something becomes due, a lease ends, or the pace allows more.
     pub again_at: Option<Timestamp>,
 }

@@ -10,6 +10,7 @@ use rand::{Rng, SeedableRng};
 use souk::domain::events::{PendingEvent, Topic};
 use souk::kafka::envelope;
 use souk::kafka::relay::{Relay, RelaySettings};
+use souk::store::outbox::Outbox;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -216,6 +217,28 @@ async fn after_an_outage_each_process_publishes_its_own_once() {
         tokio::time::advance(Duration::from_millis(500)).await;
     }
     assert_eq!(stage.sequences("")["others"], (1..=300).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_process_published_during_an_outage_is_not_published_again() {
+    let stage = Stage::beside_others(100);
+    let (_stop, _task) = stage.start();
+    assert!(stage.relay.drain(Instant::now() + Duration::from_secs(1)).await);
+    stage.log.down.store(true, Ordering::SeqCst);
+    for n in 1..=4 {
+        stage.outbox.commit(vec![event("a", n)]);
+        stage.outbox.commit(vec![event("b", n)]);
+    }
+    while stage.relay.stats().failures.load(Ordering::Relaxed) == 0 {
+        tokio::time::advance(Duration::from_millis(50)).await;
+    }
+    // To the other one the log was there before.
+    stage.outbox.clear(vec![("a".into(), 1), ("a".into(), 2), ("b".into(), 1)]).await.unwrap();
+    stage.log.down.store(false, Ordering::SeqCst);
+    stage.drained().await;
+    let mut published = stage.published();
+    published.sort_unstable();
+    assert_eq!(published, ["a-3", "a-4", "b-2", "b-3", "b-4"]);
 }
 
 #[tokio::test(start_paused = true)]

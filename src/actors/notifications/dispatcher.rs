@@ -116,8 +116,9 @@ struct Dispatcher {
     deliveries: FuturesUnordered<LocalBoxFuture<'static, Delivered>>,
     /// When to claim again; `None`: only when woken.
     claim_at: Option<Instant>,
-    /// The last claim left something due behind.
-    left: bool,
+    /// Something due of the lane may be in the store.
+    left_critical: bool,
+    left_standard: bool,
     pause: Duration,
     foreign_writes: watch::Receiver<u64>,
     store_closed: bool,
@@ -140,7 +141,8 @@ impl Dispatcher {
             critical_idle: (reserved > 0).then_some(0),
             deliveries: FuturesUnordered::new(),
             claim_at: Some(Instant::now()),
-            left: false,
+            left_critical: false,
+            left_standard: false,
             pause: STORE_PAUSE.0,
             foreign_writes: tools.foreign_writes.clone(),
             store_closed: false,
@@ -168,12 +170,20 @@ impl Dispatcher {
         pause
     }
 
-    fn room(&self, lane: Lane) -> u32 {
-        let limit = match lane {
+    fn limit(&self, lane: Lane) -> usize {
+        match lane {
             Lane::Critical => self.limits.critical,
             Lane::Standard => self.limits.standard,
-        };
-        u32::try_from(limit.saturating_sub(self.lanes.lane_len(lane))).unwrap_or(u32::MAX)
+        }
+    }
+
+    fn room(&self, lane: Lane) -> u32 {
+        u32::try_from(self.limit(lane).saturating_sub(self.lanes.lane_len(lane))).unwrap_or(u32::MAX)
+    }
+
+    /// A claim for a mail or two would cost more than they do.
+    fn is_half_empty(&self, lane: Lane) -> bool {
+        self.room(lane) as usize * 2 >= self.limit(lane)
     }
 
     fn is_time_to_claim(&self) -> bool {
@@ -204,7 +214,7 @@ impl Dispatcher {
             }
         };
         self.pause = STORE_PAUSE.0;
-        self.left = claim.left;
+        (self.left_critical, self.left_standard) = (claim.left_critical, claim.left_standard);
         self.claim_at = claim.again_at.map(instant_of);
         if claim.skipped > 0 {
             (self.tools.observe)(Outcome::Skipped, claim.skipped.into());
@@ -283,6 +293,8 @@ impl Dispatcher {
         match woken {
             Woken::Stop | Woken::Due => {}
             Woken::Delivered(delivered) => self.delivered(delivered).await,
+            // With so many in hand all workers are busy: the claim that follows takes what was queued, of both lanes.
+            Woken::Queued if !self.is_half_empty(Lane::Critical) => self.left_critical = true,
             Woken::Queued => self.claim_at = Some(Instant::now()),
             Woken::StoreClosed => self.store_closed = true,
         }
@@ -301,10 +313,9 @@ impl Dispatcher {
             // It goes on, or its lease ends.
             Err(AskError::Timeout) => {}
         }
-        let half_empty = |lane, limit: usize| self.room(lane) as usize * 2 >= limit;
-        let worth_while =
-            half_empty(Lane::Critical, self.limits.critical) || half_empty(Lane::Standard, self.limits.standard);
-        if self.left && worth_while {
+        if (self.left_critical && self.is_half_empty(Lane::Critical))
+            || (self.left_standard && self.is_half_empty(Lane::Standard))
+        {
             self.claim_at = Some(Instant::now());
         }
     }

@@ -1,4 +1,4 @@
-//! The state of a relay's run: what is published, owed, to be cleared and to be looked for.
+//! The state of a relay's run: what is published, to be read again, to be cleared and to be looked for.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -31,6 +31,14 @@ pub(super) enum Sweep {
     All,
 }
 
+/// Where the relay has events from.
+#[derive(Clone, Copy, PartialEq)]
+enum Origin {
+    /// Committed by this process, or of an aggregate that it writes to.
+    Own,
+    Sweep,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RelayError {
     #[error(transparent)]
@@ -41,8 +49,10 @@ pub(super) enum RelayError {
 
 /// The most events that are remembered when their clear failed.
 const UNCLEARED: usize = 64 * 1024;
-/// The most events that wait in memory for the log.
-const OWED: usize = 64 * 1024;
+/// The most aggregates that are remembered to be read again; beyond them everything pending is looked for.
+const GAPS: usize = 64 * 1024;
+/// Aggregates that are read at once.
+const GAPS_AT_ONCE: usize = 500;
 
 /// The state of one run.
 pub(super) struct Round<'a> {
@@ -55,11 +65,8 @@ pub(super) struct Round<'a> {
     uncleared: HashSet<PendingEventId>,
     /// The log will never take them: a sweep passes them over.
     refused: HashSet<PendingEventId>,
-    /// Of this process, and the log has not taken them. Kept only beside other processes.
-    owed: Vec<PendingEvent>,
-    /// Committed while some were owed, not yet looked at.
-    fresh: Vec<PendingEvent>,
-    /// Aggregates of which something is missing that could not be read.
+    /// Aggregates whose pending events are to be read again: something may have been missed, or the log did not take what
+    /// this process had in hand, and another may have published it since.
     gaps: BTreeSet<String>,
     pub sweep: Option<Sweep>,
     pub next_sweep: Instant,
@@ -77,8 +84,6 @@ impl<'a> Round<'a> {
             clear_at: None,
             uncleared: HashSet::new(),
             refused: HashSet::new(),
-            owed: Vec::new(),
-            fresh: Vec::new(),
             gaps: BTreeSet::new(),
             sweep: Some(Sweep::Left),
             next_sweep: Instant::now() + relay.settings.sweep_every,
@@ -97,32 +102,24 @@ impl<'a> Round<'a> {
         !self.relay.settings.left_age.is_zero()
     }
 
-    pub(super) fn owes(&self) -> bool {
-        !self.owed.is_empty() || !self.gaps.is_empty()
+    pub(super) fn has_gaps(&self) -> bool {
+        !self.gaps.is_empty()
     }
 
-    /// Empties the channel, so that it does not run over while the log is away.
-    pub(super) fn take_in(&mut self, inbox: Option<&mut mpsc::Receiver<Vec<PendingEvent>>>) {
-        let Some(inbox) = inbox else { return };
+    /// While the log is away the channel is emptied, so that it does not run over; the store has the events.
+    pub(super) fn leave_to_the_store(&mut self, inbox: Option<&mut mpsc::Receiver<Vec<PendingEvent>>>) {
+        let Some(inbox) = inbox.filter(|_| self.failures > 0) else { return };
         while let Ok(commit) = inbox.try_recv() {
-            self.fresh.extend(commit);
+            self.read_again(commit.into_iter().map(|event| event.aggregate));
         }
-        if self.owed.len() + self.fresh.len() > OWED {
-            // The store has them too.
-            (self.owed, self.fresh) = (Vec::new(), Vec::new());
+    }
+
+    fn read_again(&mut self, aggregates: impl Iterator<Item = String>) {
+        self.gaps.extend(aggregates);
+        if self.gaps.len() > GAPS {
+            self.gaps.clear();
             self.sweep = Some(Sweep::All);
         }
-    }
-
-    /// Publishes what is owed, and then what has come meanwhile.
-    pub(super) async fn pay(&mut self) -> Result<(), RelayError> {
-        let mut owed = std::mem::take(&mut self.owed);
-        owed.retain(|event| !self.refused.contains(&(event.aggregate.clone(), event.sequence)));
-        self.append(owed, true).await?;
-        let gaps = std::mem::take(&mut self.gaps);
-        self.close_gaps(gaps).await?;
-        let fresh = std::mem::take(&mut self.fresh);
-        self.publish_fresh(fresh.into_iter()).await
     }
 
     /// Waits after a failure. Breaks then.
@@ -170,55 +167,44 @@ impl<'a> Round<'a> {
     pub(super) async fn publish_fresh(&mut self, events: impl Iterator<Item = PendingEvent>) -> Result<(), RelayError> {
         let mut batch = Vec::new();
         let mut ahead: HashMap<u64, i64> = HashMap::new();
-        let mut gaps = BTreeSet::new();
         for event in events {
             let aggregate = self.published.hash(&event.aggregate);
             let last = ahead.get(&aggregate).copied().or_else(|| self.published.last(aggregate));
             match last {
                 // Published already, by a sweep.
                 Some(last) if event.sequence <= last => continue,
+                _ if self.gaps.contains(&event.aggregate) => continue,
                 Some(last) if event.sequence == last + 1 => {}
                 None if event.sequence == 1 => {}
                 _ => {
-                    gaps.insert(event.aggregate);
+                    self.read_again(std::iter::once(event.aggregate));
                     continue;
                 }
             }
             ahead.insert(aggregate, event.sequence);
             batch.push(event);
         }
-        // Looked up also if the others fail.
-        self.gaps.append(&mut gaps);
-        self.append(batch, true).await?;
-        let gaps = std::mem::take(&mut self.gaps);
-        self.close_gaps(gaps).await
+        self.append(batch, Origin::Own).await
     }
 
-    /// Publishes all that is pending of these aggregates.
-    async fn close_gaps(&mut self, aggregates: BTreeSet<String>) -> Result<(), RelayError> {
-        if aggregates.is_empty() {
-            return Ok(());
-        }
-        let aggregates: Vec<String> = aggregates.into_iter().collect();
-        let mut missing = match self.relay.outbox.pending_of(&aggregates).await {
-            Ok(missing) => missing,
-            Err(error) => {
-                self.gaps.extend(aggregates);
-                return Err(error.into());
-            }
-        };
+    /// Publishes all that is pending of some of the aggregates with gaps, the oldest names first.
+    pub(super) async fn close_gaps(&mut self) -> Result<(), RelayError> {
+        let aggregates: Vec<String> = self.gaps.iter().take(GAPS_AT_ONCE).cloned().collect();
+        let mut missing = self.relay.outbox.pending_of(&aggregates).await?;
         missing.retain(|event| {
             let is_out = self.published.last(self.published.hash(&event.aggregate)) >= Some(event.sequence);
             !is_out && !self.refused.contains(&(event.aggregate.clone(), event.sequence))
         });
-        self.append(missing, true).await
+        for aggregate in &aggregates {
+            self.gaps.remove(aggregate);
+        }
+        self.append(missing, Origin::Own).await
     }
 
-    /// Appends in pieces; what is acknowledged is noted as published and to be cleared. `is_own`: what is not acknowledged
-    /// stays in hand where nobody else may publish it.
-    async fn append(&mut self, mut events: Vec<PendingEvent>, is_own: bool) -> Result<(), RelayError> {
+    /// Appends in pieces; what is acknowledged is noted as published and to be cleared. The aggregates of what is not have
+    /// gaps, unless it is left over from others (`Origin::Sweep`), who may be back before this process.
+    async fn append(&mut self, mut events: Vec<PendingEvent>, origin: Origin) -> Result<(), RelayError> {
         let relay = self.relay;
-        let keeps = is_own && self.is_beside_others();
         relay.in_flight.store(events.len(), Ordering::Relaxed);
         while !events.is_empty() {
             let rest = events.split_off(events.len().min(relay.settings.max_batch));
@@ -235,7 +221,6 @@ impl<'a> Round<'a> {
             if ids.is_empty() {
                 continue;
             }
-            let copy = if keeps { batch.clone() } else { Vec::new() };
             // They end when the log has the events.
             let publishing = publishing(&batch);
             // Under load a clear that is due goes along with the append instead of holding it up.
@@ -248,9 +233,9 @@ impl<'a> Round<'a> {
                 if let LogError::TooLarge { aggregate, sequence, .. } = &error {
                     self.refuse(aggregate, *sequence, &error);
                 }
-                if keeps {
-                    self.owed = copy;
-                    self.owed.append(&mut events);
+                if origin == Origin::Own {
+                    let unpublished = ids.into_iter().map(|(aggregate, _)| aggregate);
+                    self.read_again(unpublished.chain(events.into_iter().map(|event| event.aggregate)));
                 }
                 return Err(error.into());
             }
@@ -262,8 +247,8 @@ impl<'a> Round<'a> {
             self.to_clear.extend(ids);
             self.clear_at.get_or_insert_with(|| Instant::now() + relay.settings.clear_after);
             if let Err(error) = cleared {
-                if keeps {
-                    self.owed = events;
+                if origin == Origin::Own {
+                    self.read_again(events.into_iter().map(|event| event.aggregate));
                 }
                 return Err(error);
             }
@@ -330,7 +315,7 @@ impl<'a> Round<'a> {
             }
             self.relay.stats.swept.fetch_add(fresh.len() as u64, Ordering::Relaxed);
             let progress = !fresh.is_empty() || !self.to_clear.is_empty();
-            self.append(fresh, false).await?;
+            self.append(fresh, Origin::Sweep).await?;
             if !full || !progress {
                 break;
             }
@@ -345,9 +330,15 @@ impl<'a> Round<'a> {
     }
 
     /// At the end: what is queued, once; the store still has what the log does not take.
-    pub(super) async fn finish(&mut self, inbox: Option<&mut mpsc::Receiver<Vec<PendingEvent>>>) {
-        self.take_in(inbox);
-        let mut result = self.pay().await;
+    pub(super) async fn finish(&mut self, mut inbox: Option<&mut mpsc::Receiver<Vec<PendingEvent>>>) {
+        let mut commits = Vec::new();
+        while let Some(commit) = inbox.as_mut().and_then(|inbox| inbox.try_recv().ok()) {
+            commits.extend(commit);
+        }
+        let mut result = self.publish_fresh(commits.into_iter()).await;
+        while result.is_ok() && self.has_gaps() {
+            result = self.close_gaps().await;
+        }
         if result.is_ok()
             && let Some(sweep) = self.sweep
         {

@@ -84,7 +84,7 @@ impl Claiming<'_> {
     fn critical(&mut self, candidates: &[Candidate]) {
         for candidate in candidates {
             if self.take.len() == self.wanted.critical as usize || self.busy.contains(&candidate.user_id) {
-                self.claim.left = true;
+                self.claim.left_critical = true;
             } else {
                 self.take(candidate);
             }
@@ -99,12 +99,12 @@ impl Claiming<'_> {
         for candidate in candidates {
             let sent = sent.get(&candidate.user_id).copied().unwrap_or_default();
             if self.busy.contains(&candidate.user_id) {
-                self.claim.left = true;
+                self.claim.left_standard = true;
             } else if is_over_daily_limit(sent, limits.per_recipient_per_day) {
                 self.skip.push(candidate.id);
                 self.claim.skipped += 1;
             } else if taken == wanted.standard {
-                self.claim.left = true;
+                self.claim.left_standard = true;
                 break;
             } else if taken == available {
                 // A part of a burst at a time: one commit for each single mail would cost more than the mail.

@@ -88,12 +88,25 @@ pub(super) async fn decide(tx: &mut Tx, requests: &[InventoryRequest], at: Times
     if requests.is_empty() {
         return Ok(());
     }
+    if tx.is_repeated() {
+        claim(tx, requests).await?;
+    }
     let state = load(tx, requests).await?;
     let (stored, stock) = (state.decisions.clone(), state.stock.clone());
     let changes = inventory::decide(state, requests, at);
     save_decisions(tx, &stored, &changes.decisions, at).await?;
     save_stock(tx, &stock, &changes.stock).await?;
     changes.events.into_iter().for_each(|event| tx.emit(event));
+    Ok(())
+}
+
+/// Changes nothing that is read. Whoever else decides about these products has to wait for this transaction, or this one
+/// for it, before anything else is read and written.
+async fn claim(tx: &mut Tx, requests: &[InventoryRequest]) -> Result<(), Failure> {
+    let (products, _) = inventory::touched(requests);
+    if !products.is_empty() {
+        tx.update(PRODUCTS, vec![Update::all(any_of(&products), doc! { "$inc": { "touched": 1 } })]).await?;
+    }
     Ok(())
 }
 

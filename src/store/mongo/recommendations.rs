@@ -232,6 +232,9 @@ impl MongoRecommendationStore {
 
 async fn apply(tx: &mut Tx, changes: &[HistoryChange], limits: &Limits) -> Result<(), Failure> {
     let generations = generations::in_use(tx).await?;
+    if tx.is_repeated() {
+        generations::touch(tx, &generations).await?;
+    }
     let mut deleted = readers::deleted(tx, changes.iter().map(HistoryChange::user_id)).await?;
     count(tx, &generations, changes, &mut deleted, limits).await?;
     let (mut buyers, mut erased) = (HashSet::new(), HashSet::new());

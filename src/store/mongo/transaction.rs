@@ -31,6 +31,7 @@ pub struct Tx {
     /// Announced after it.
     committed: Vec<PendingEvent>,
     undone: bool,
+    attempt: u32,
     /// What caused the transaction, as far as a trace is known.
     cause: Option<TraceParent>,
     /// What caused its parts, where it is the effect of several events.
@@ -41,6 +42,12 @@ impl Tx {
     /// For `.session(tx.session())` of every command that belongs to the transaction.
     pub(super) fn session(&mut self) -> &mut ClientSession {
         &mut self.session
+    }
+
+    /// Whether it ran into another one before. Of two that write the same document the one that writes it first wins, so a
+    /// large transaction that writes it last would lose to small ones again and again: it writes it first when repeated.
+    pub(super) fn is_repeated(&self) -> bool {
+        self.attempt > 0
     }
 
     pub(super) fn collection<T: Send + Sync>(&self, name: &str) -> Collection<T> {
@@ -127,6 +134,7 @@ pub(super) async fn transact<C, T>(
             pending: Vec::new(),
             committed: Vec::new(),
             undone: false,
+            attempt,
             cause,
             causes: Causes::default(),
         };

@@ -57,7 +57,7 @@ fn claim_critical(
     let mut taken = 0;
     for candidate in candidates(write.sql(), NotificationPriority::Critical, wanted.now)? {
         if taken == wanted.critical || busy.contains(&candidate.user_id) {
-            claim.left = true;
+            claim.left_critical = true;
         } else {
             take(write, wanted, candidate, busy, claim)?;
             taken += 1;
@@ -80,12 +80,12 @@ fn claim_standard(
         looked_at += 1;
         let sent = sent_today(write.sql(), candidate.user_id, wanted.now)?;
         if busy.contains(&candidate.user_id) {
-            claim.left = true;
+            claim.left_standard = true;
         } else if is_over_daily_limit(sent, limits.per_recipient_per_day) {
             skip_over_limit(write, candidate.position, wanted.now)?;
             claim.skipped += 1;
         } else if taken == wanted.standard {
-            claim.left = true;
+            claim.left_standard = true;
             break;
         } else if taken == available {
             // A part of a burst at a time: one commit for each single mail would cost more than the mail.

@@ -91,30 +91,43 @@ async fn two_processes_sell_one_product_and_never_too_much_of_it() {
     assert_eq!(processes[1].products.products(&[hot.id]).await.unwrap()[0].available, 0);
 }
 
-/// The few that one process decides after one another must not undo the many of another until there are no more of them.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs SOUK_TEST_MONGODB_URI; scripts/test gives it"]
-async fn a_large_batch_is_decided_while_another_process_decides_small_ones_without_a_pause() {
-    const LARGE: usize = 1_000;
+/// Decides a large batch at one process while another one decides about the same product without a pause: the few must not
+/// undo the many until there are no more of them. How many there were.
+async fn decided_beside_small_ones(
+    processes: [&MongoStores; 2],
+    hot: ProductId,
+    large: Vec<InventoryRequest>,
+) -> usize {
     const MOST_OF_THE_SMALL: usize = 300;
-    let databases = Databases::new();
-    let (one, other) = (open(&databases).await, open(&databases).await);
-    let (hot, event) = product("HOT", 1_000_000);
-    one.products.insert_product(hot.clone(), event).await.unwrap();
-    let requests = (0..LARGE).map(|_| placed(id(), hot.id)).collect();
-    let large = tokio::spawn({
-        let products = one.products.clone();
-        async move { products.decide_inventory(requests, Consumption::default(), at(2)).await.unwrap() }
-    });
+    let [one, other] = processes.map(|stores| stores.products.clone());
+    let large = tokio::spawn(async move { one.decide_inventory(large, Consumption::default(), at(2)).await.unwrap() });
     let mut small = 0;
     while !large.is_finished() {
-        other.products.decide_inventory(vec![placed(id(), hot.id)], Consumption::default(), at(2)).await.unwrap();
+        other.decide_inventory(vec![placed(id(), hot)], Consumption::default(), at(2)).await.unwrap();
         small += 1;
         assert!(small <= MOST_OF_THE_SMALL, "the large batch waits for ever");
     }
     assert_eq!(large.await.unwrap(), Consumed::Done(()));
-    let left = one.products.products(&[hot.id]).await.unwrap()[0].available;
-    assert_eq!(left, 1_000_000 - (LARGE + small) as i32);
+    small
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs SOUK_TEST_MONGODB_URI; scripts/test gives it"]
+async fn a_large_batch_is_decided_while_another_process_decides_small_ones_without_a_pause() {
+    let databases = Databases::new();
+    let (one, other) = (open(&databases).await, open(&databases).await);
+    let (hot, event) = product("HOT", 1_000_000);
+    one.products.insert_product(hot.clone(), event).await.unwrap();
+    let orders: Vec<OrderId> = (0..1_000).map(|_| id()).collect();
+    let available = async || one.products.products(&[hot.id]).await.unwrap()[0].available;
+
+    let large = orders.iter().map(|order| placed(*order, hot.id)).collect();
+    let mut small = decided_beside_small_ones([&one, &other], hot.id, large).await;
+    assert_eq!(available().await, 1_000_000 - (orders.len() + small) as i32);
+
+    let large = orders.iter().map(|order| InventoryRequest::Cancelled { order_id: *order }).collect();
+    small += decided_beside_small_ones([&one, &other], hot.id, large).await;
+    assert_eq!(available().await, 1_000_000 - small as i32);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

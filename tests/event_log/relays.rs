@@ -269,6 +269,27 @@ async fn an_event_that_the_log_refuses_holds_nothing_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_that_the_log_refuses_lets_none_overtake_another_while_the_log_is_down() {
+    for stage in [Stage::new(100), Stage::beside_others(100)] {
+        let (_stop, _task) = stage.start();
+        assert!(stage.relay.drain(Instant::now() + Duration::from_secs(1)).await);
+        stage.log.down.store(true, Ordering::SeqCst);
+        let mut large = event("a", 2);
+        large.body = "x".repeat(souk::kafka::MAX_EVENT_BYTES + 1);
+        stage.outbox.commit(vec![event("a", 1), large, event("a", 3)]);
+        while stage.relay.stats().failures.load(Ordering::Relaxed) == 0 {
+            tokio::time::advance(Duration::from_millis(50)).await;
+        }
+        stage.log.down.store(false, Ordering::SeqCst);
+        assert!(stage.relay.drain(Instant::now() + Duration::from_secs(600)).await);
+        assert_eq!(stage.published(), ["a-1", "a-3"]);
+        stage.outbox.commit(vec![event("a", 4)]);
+        assert!(stage.relay.drain(Instant::now() + Duration::from_secs(600)).await);
+        assert_eq!(stage.published(), ["a-1", "a-3", "a-4"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn stopping_publishes_what_is_queued() {
     let stage = Stage::new(100);
     let (stop, task) = stage.start();

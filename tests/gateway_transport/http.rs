@@ -7,6 +7,8 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::harness::{Server, eventually, session};
 
@@ -409,8 +411,12 @@ async fn stopping_finishes_what_was_accepted_and_refuses_the_rest() {
         let drained = server.public.drain(Duration::from_secs(10));
         let meanwhile = async {
             eventually("new work is refused", async || {
+                let page = server.http.get(server.url("/nowhere")).send().await.unwrap();
                 let answer = server.query("{ hello }").await;
-                answer.status == 503 && answer.code() == "UNAVAILABLE" && answer.headers.contains_key(RETRY_AFTER)
+                page.status() == 503
+                    && answer.status == 503
+                    && answer.code() == "UNAVAILABLE"
+                    && answer.headers.contains_key(RETRY_AFTER)
             })
             .await;
             server.world.go.notify_one();
@@ -420,8 +426,29 @@ async fn stopping_finishes_what_was_accepted_and_refuses_the_rest() {
     let (answer, drained) = tokio::join!(slow, stop);
     assert_eq!(answer.data()["slow"], "done");
     assert!(drained);
+    let metrics = prometheus::TextEncoder::new().encode_to_string(&server.registry.gather()).unwrap();
+    for endpoint in ["/graphql", "unknown"] {
+        let refused = format!(r#"souk_http_requests_total{{endpoint="{endpoint}",method="#);
+        let refused = metrics.lines().find(|line| line.starts_with(&refused) && line.contains(r#"status="503""#));
+        assert!(refused.is_some(), "{endpoint} in {metrics}");
+    }
     server.public.stop().await;
     assert!(server.http.get(server.url("/")).send().await.is_err());
+}
+
+#[actix_web::test]
+async fn a_request_for_no_path_is_answered_like_any_other() {
+    let server = Server::start().await;
+    let mut connection = TcpStream::connect(server.public.address()).await.unwrap();
+    connection.write_all(b"OPTIONS * HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    let answer = answer.to_lowercase();
+    assert!(answer.starts_with("http/1.1 404 "), "{answer}");
+    assert!(answer.contains("x-request-id: ") && answer.contains("x-frame-options: deny"), "{answer}");
+    let metrics = prometheus::TextEncoder::new().encode_to_string(&server.registry.gather()).unwrap();
+    let counted = r#"souk_http_requests_total{endpoint="unknown",method="OPTIONS",status="404"} 1"#;
+    assert!(metrics.contains(counted), "{metrics}");
 }
 
 #[actix_web::test]

@@ -19,6 +19,9 @@ use souk::store::products::ProductStore;
 
 use crate::support::{eventually_within, kafka};
 
+/// Orders that are read at once.
+const AT_ONCE: usize = 1_000;
+
 /// What the books say, for the report.
 #[derive(Debug, Default)]
 pub struct Totals {
@@ -42,12 +45,28 @@ pub async fn open(config: &Config) -> MongoStores {
 /// Waits until nothing is in flight, and checks the books. `opening` is every product's stock at the beginning.
 pub async fn check(config: &Config, answered: &BTreeMap<String, String>, ids: &[OrderId], opening: i32) -> Totals {
     let stores = open(config).await;
-    let orders = eventually_within(Duration::from_secs(120), "every order has its verdict", async || {
-        let orders = stores.orders.orders(ids).await.ok()?;
-        let decided = orders.iter().all(|order| order.status != OrderStatus::Pending);
-        (orders.len() == ids.len() && decided).then_some(orders)
-    })
-    .await;
+    let mut reserved: HashMap<ProductId, i64> = HashMap::new();
+    let mut totals = Totals { orders: ids.len(), ..Totals::default() };
+    for ids in ids.chunks(AT_ONCE) {
+        let orders = eventually_within(Duration::from_secs(120), "every order has its verdict", async || {
+            let orders = stores.orders.orders(ids).await.ok()?;
+            let decided = orders.iter().all(|order| order.status != OrderStatus::Pending);
+            (orders.len() == ids.len() && decided).then_some(orders)
+        })
+        .await;
+        let decisions: HashMap<OrderId, Decision> = stores.products.decisions(ids).await.unwrap().into_iter().collect();
+        for order in &orders {
+            check_order(order, &decisions);
+            if order.status == OrderStatus::Confirmed {
+                totals.confirmed += 1;
+                for line in &order.lines {
+                    *reserved.entry(line.product_id).or_default() += i64::from(line.quantity);
+                }
+            } else {
+                totals.rejected += 1;
+            }
+        }
+    }
     let outboxes: [&dyn Outbox; 3] = [&*stores.orders, &*stores.products, &*stores.operations];
     for outbox in outboxes {
         eventually_within(Duration::from_secs(60), "everything is published", async || {
@@ -57,21 +76,6 @@ pub async fn check(config: &Config, answered: &BTreeMap<String, String>, ids: &[
     }
     assert_eq!(answered.len(), ids.len(), "one order a key");
     assert_eq!(stored_orders(config).await, ids.len() as u64, "no order that nobody asked for");
-
-    let decisions: HashMap<OrderId, Decision> = stores.products.decisions(ids).await.unwrap().into_iter().collect();
-    let mut reserved: HashMap<ProductId, i64> = HashMap::new();
-    let mut totals = Totals { orders: orders.len(), ..Totals::default() };
-    for order in &orders {
-        check_order(order, &decisions);
-        if order.status == OrderStatus::Confirmed {
-            totals.confirmed += 1;
-            for line in &order.lines {
-                *reserved.entry(line.product_id).or_default() += i64::from(line.quantity);
-            }
-        } else {
-            totals.rejected += 1;
-        }
-    }
     let page = PageRequest::first(100);
     let products = stores.products.list_products(&ProductFilter::default(), ProductSort::Name, &page).await.unwrap();
     for (_, product) in products.entries {
@@ -80,7 +84,7 @@ pub async fn check(config: &Config, answered: &BTreeMap<String, String>, ids: &[
     }
     let letters = stores.operations.list_dead_letters(None, false, &PageRequest::first(5)).await.unwrap();
     assert_eq!(letters.total, 0, "{:?}", letters.entries);
-    check_log(config, &orders, &mut totals);
+    check_log(config, &mut totals);
     stores.close();
     totals
 }
@@ -104,7 +108,7 @@ async fn stored_orders(config: &Config) -> u64 {
 }
 
 /// Every order has its two events, every event its order; what was published twice is counted.
-fn check_log(config: &Config, orders: &[Order], totals: &mut Totals) {
+fn check_log(config: &Config, totals: &mut Totals) {
     let mut seen: HashSet<String> = HashSet::new();
     let mut by_order: HashMap<String, HashSet<String>> = HashMap::new();
     for record in kafka::records(config, Topic::OrderEvents) {
@@ -112,7 +116,7 @@ fn check_log(config: &Config, orders: &[Order], totals: &mut Totals) {
         totals.duplicates += usize::from(!seen.insert(record.id));
         by_order.entry(record.key).or_default().insert(record.kind);
     }
-    assert_eq!(by_order.len(), orders.len(), "every event has its order");
+    assert_eq!(by_order.len(), totals.orders, "every event has its order");
     for (order, types) in by_order {
         assert_eq!(types.len(), 2, "{order}: {types:?}");
     }

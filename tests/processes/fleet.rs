@@ -26,6 +26,11 @@ impl Fleet {
         Self { settings: servers::settings_of(&config), config, dir }
     }
 
+    /// For the processes that are started from now on.
+    pub fn set(&mut self, name: &'static str, value: &str) {
+        self.settings.push((name, value.to_owned()));
+    }
+
     /// A process of these roles, ready.
     pub fn start(&self, roles: &str) -> ShopProcess {
         let mut settings: Vec<(&str, &str)> =

@@ -16,6 +16,9 @@ const STOPPED: Duration = Duration::from_secs(5);
 /// How long one process more takes part.
 const VISIT: Duration = Duration::from_secs(2);
 
+/// Longer than any run, in seconds.
+const TOKENS_LAST: &str = "86400";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Happening {
     KillProcess,
@@ -84,7 +87,9 @@ pub struct Scene {
 
 impl Scene {
     pub fn new(processes: usize, redis_away: Duration) -> Self {
-        let fleet = Fleet::new();
+        let mut fleet = Fleet::new();
+        // The customers of a long run sign in once.
+        fleet.set("SOUK__AUTH__ACCESS_TOKEN_SECONDS", TOKENS_LAST);
         let processes = (0..processes).map(|_| fleet.start("all")).collect();
         let scene = Self { fleet, processes, gateways: watch::Sender::default(), redis_away };
         scene.tell();

@@ -148,8 +148,9 @@ impl<'a> Round<'a> {
     fn note_failure(&mut self, error: &RelayError) {
         self.failures += 1;
         if !self.is_beside_others() {
-            // What was in hand is left to it.
+            // It finds what was in hand.
             self.sweep = Some(Sweep::All);
+            self.gaps.clear();
         } else if self.sweep != Some(Sweep::All) {
             // What is left over of others waits for the next one: they may be back before.
             self.sweep = None;
@@ -202,7 +203,7 @@ impl<'a> Round<'a> {
     }
 
     /// Appends in pieces; what is acknowledged is noted as published and to be cleared. The aggregates of what is not have
-    /// gaps, unless it is left over from others (`Origin::Sweep`), who may be back before this process.
+    /// gaps, unless a sweep found it: it is of others, who may be back before this process, or a sweep finds it again.
     async fn append(&mut self, mut events: Vec<PendingEvent>, origin: Origin) -> Result<(), RelayError> {
         let relay = self.relay;
         relay.in_flight.store(events.len(), Ordering::Relaxed);
@@ -258,8 +259,6 @@ impl<'a> Round<'a> {
 
     /// An event that no attempt can publish stays in the store and holds nothing up.
     fn refuse(&mut self, aggregate: &str, sequence: i64, error: &LogError) {
-        // What follows it in its aggregate goes on.
-        self.published.note(aggregate, sequence);
         self.refused.insert((aggregate.to_owned(), sequence));
         self.relay.stats.refused.fetch_add(1, Ordering::Relaxed);
         tracing::error!(domain = self.relay.domain(), aggregate, sequence, error = %error, "event cannot be published");

@@ -88,9 +88,6 @@ pub(super) async fn decide(tx: &mut Tx, requests: &[InventoryRequest], at: Times
     if requests.is_empty() {
         return Ok(());
     }
-    if tx.is_repeated() {
-        claim(tx, requests).await?;
-    }
     let state = load(tx, requests).await?;
     let (stored, stock) = (state.decisions.clone(), state.stock.clone());
     let changes = inventory::decide(state, requests, at);
@@ -100,18 +97,19 @@ pub(super) async fn decide(tx: &mut Tx, requests: &[InventoryRequest], at: Times
     Ok(())
 }
 
-/// Changes nothing that is read. Whoever else decides about these products has to wait for this transaction, or this one
-/// for it, before anything else is read and written.
-async fn claim(tx: &mut Tx, requests: &[InventoryRequest]) -> Result<(), Failure> {
-    let (products, _) = inventory::touched(requests);
-    if !products.is_empty() {
-        tx.update(PRODUCTS, vec![Update::all(any_of(&products), doc! { "$inc": { "touched": 1 } })]).await?;
+/// Changes nothing that is read. Of this transaction and another one that decides about these products one is run again,
+/// before it has read and written anything else.
+async fn claim(tx: &mut Tx, products: &BTreeSet<ProductId>) -> Result<(), Failure> {
+    if tx.is_repeated() && !products.is_empty() {
+        tx.update(PRODUCTS, vec![Update::all(any_of(products), doc! { "$inc": { "touched": 1 } })]).await?;
     }
     Ok(())
 }
 
 async fn load(tx: &mut Tx, requests: &[InventoryRequest]) -> Result<InventoryState, Failure> {
     let (mut products, orders) = inventory::touched(requests);
+    claim(tx, &products).await?;
+    let mut given_back = BTreeSet::new();
     let mut state = InventoryState::default();
     let decisions = tx.collection::<DecisionDocument>(DECISIONS);
     let mut found = decisions.find(any_of(&orders)).session(tx.session()).await?;
@@ -119,10 +117,12 @@ async fn load(tx: &mut Tx, requests: &[InventoryRequest]) -> Result<InventorySta
         let (order, decision) = document.decision();
         // A cancellation gives these back.
         if let Decision::Reserved { lines } = &decision {
-            products.extend(lines.iter().map(|line| line.product_id));
+            given_back.extend(lines.iter().map(|line| line.product_id).filter(|product| !products.contains(product)));
         }
         state.decisions.insert(order, decision);
     }
+    claim(tx, &given_back).await?;
+    products.append(&mut given_back);
     if products.is_empty() {
         return Ok(state);
     }

@@ -263,6 +263,9 @@ async fn rebuild(
     if !generations::is_filling(tx, generation).await? {
         return Ok(RebuildStep::Superseded);
     }
+    if tx.is_repeated() {
+        generations::touch(tx, &[generation]).await?;
+    }
     let mut deleted = readers::deleted(tx, changes.iter().map(HistoryChange::user_id)).await?;
     count(tx, &[generation], changes, &mut deleted, limits).await?;
     Ok(RebuildStep::Done)

@@ -1,9 +1,9 @@
 //! What HTTP counts: requests and their time, by endpoint, method and status.
 //!
-//! Pages are counted by actix-web-prom, which makes the name of a request's route anew and finds its two series by it. That
-//! is a tenth of what a small request to `/graphql` costs, and nearly all requests go there: they are counted here, into
-//! the same families, with the series of the usual answer kept at hand. Their time ends when the answer is handed over, so
-//! a stream or socket counts with what it took to begin.
+//! Pages are counted by actix-web-prom, which makes the name of each request's route anew and finds its two series by it.
+//! Nearly all requests go to `/graphql`: they are counted here, into the same families, with the series of the usual
+//! answer kept at hand. Their time ends when the answer is handed over, so a stream or socket counts with what it took to
+//! begin.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};

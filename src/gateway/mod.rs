@@ -30,7 +30,6 @@ pub mod following;
 mod fragment_sizes;
 pub mod graphiql;
 pub mod http;
-mod http_metrics;
 pub mod input_values;
 mod introspection_cost;
 mod json_limits;

@@ -14,6 +14,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::{Condition, Next, from_fn};
 use actix_web::{App, Error, HttpMessage, HttpRequest, HttpResponse, HttpServer, guard, web};
+use actix_web_prom::{PrometheusMetrics, PrometheusMetricsBuilder};
 use prometheus::Registry;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -22,7 +23,6 @@ use tracing::Instrument;
 use super::drain::Drain;
 use super::graphiql;
 use super::http::{Transport, error_response, graphql, ids_of, preflight};
-use super::http_metrics;
 use super::key_set::key_set;
 use super::mail_pages::{MailActions, mail_page};
 use super::request_errors::RequestError;
@@ -50,8 +50,6 @@ const KNOWN_METHODS: [Method; 9] = [
     Method::TRACE,
     Method::PATCH,
 ];
-
-const GRAPHQL: &str = "/graphql";
 
 /// Of an answer that is no page: nothing in it may run or be shown in a frame.
 const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
@@ -86,30 +84,16 @@ impl PublicServer {
         let (listener, address) = bind(listen)?;
         let drain = Drain::new();
         let transport = web::Data::new(Transport { service: Arc::clone(&service), drain: Arc::clone(&drain) });
-        let (of_graphql, of_pages) =
-            http_metrics::register(metrics, GRAPHQL).map_err(|error| ServerError::Metrics(error.to_string()))?;
+        let http_metrics = http_metrics(metrics)?;
         let (graphiql, introspection) = (service.settings.graphiql, service.settings.introspection);
         let is_counted = service.settings.metrics;
         let server = HttpServer::new(move || {
-            let of_graphql = Arc::clone(&of_graphql);
-            let count = from_fn(move |request, next| http_metrics::count(Arc::clone(&of_graphql), request, next));
-            let graphql = web::resource(GRAPHQL)
-                .route(web::route().guard(guard::Options()).to(preflight))
-                .default_service(web::to(graphql))
-                .wrap(from_fn(identify))
-                .wrap(Condition::new(is_counted, count));
-            let pages = web::scope("")
-                .configure(|config| pages(config, graphiql, introspection))
-                .wrap(from_fn(identify))
-                .wrap(Condition::new(is_counted, of_pages.clone()));
-            // No path at all, as of `OPTIONS *`.
-            let nowhere = web::to(not_found).wrap(from_fn(identify)).wrap(Condition::new(is_counted, of_pages.clone()));
             App::new()
                 .app_data(transport.clone())
                 .app_data(web::Data::from(Arc::clone(&mail_actions)))
-                .service(graphql)
-                .service(pages)
-                .default_service(nowhere)
+                .configure(|config| routes(config, graphiql, introspection))
+                .wrap(from_fn(identify))
+                .wrap(Condition::new(is_counted, http_metrics.clone()))
                 .wrap(from_fn(only_known_methods))
         })
         .workers(service.settings.workers)
@@ -159,7 +143,20 @@ pub(super) fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Ser
     Ok((listener, real))
 }
 
-fn pages(config: &mut web::ServiceConfig, serves_graphiql: bool, serves_schema: bool) {
+fn http_metrics(registry: &Registry) -> Result<PrometheusMetrics, ServerError> {
+    PrometheusMetricsBuilder::new("souk")
+        .registry(registry.clone())
+        .mask_unmatched_patterns("unknown")
+        .build()
+        .map_err(|error| ServerError::Metrics(error.to_string()))
+}
+
+fn routes(config: &mut web::ServiceConfig, serves_graphiql: bool, serves_schema: bool) {
+    config.service(
+        web::resource("/graphql")
+            .route(web::route().guard(guard::Options()).to(preflight))
+            .default_service(web::to(graphql)),
+    );
     config.service(web::resource("/mail/{action}").to(mail_page));
     if serves_schema {
         config.service(page("/schema.graphql").route(web::get().to(schema_file)));

@@ -60,6 +60,32 @@ async fn an_order_counts_once_however_many_processes_count_it_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs SOUK_TEST_MONGODB_URI; scripts/test gives it"]
+async fn many_orders_are_counted_while_another_process_counts_few_without_a_pause() {
+    const MOST_OF_THE_FEW: i64 = 300;
+    let databases = Databases::new();
+    let (one, other) = (Arc::new(open(&databases).await), open(&databases).await);
+    let products: Vec<ProductId> = (0..3).map(|_| id()).collect();
+    let many: Vec<HistoryChange> = (0..500).map(|_| bought(&products)).collect();
+    // There is a generation to count into.
+    other.apply(vec![bought(&products)], LIMITS, Consumption::default()).await.unwrap();
+    let many = tokio::spawn({
+        let one = Arc::clone(&one);
+        async move { one.apply(many, LIMITS, Consumption::default()).await.unwrap() }
+    });
+    let mut few = 1;
+    while !many.is_finished() {
+        other.apply(vec![bought(&products)], LIMITS, Consumption::default()).await.unwrap();
+        few += 1;
+        assert!(few <= MOST_OF_THE_FEW, "the many wait for ever");
+    }
+    assert_eq!(many.await.unwrap(), Consumed::Done(()));
+    let reader = id();
+    one.rate(reader, products[0], true, at(1)).await.unwrap();
+    assert_eq!(one.evidence(&[reader], LIMITS).await.unwrap()[0].orders, 500 + few);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs SOUK_TEST_MONGODB_URI; scripts/test gives it"]
 async fn the_evidence_of_fifty_users_costs_as_much_as_that_of_one() {
     let databases = Databases::new();
     let store = open(&databases).await;

@@ -79,6 +79,17 @@ async fn everything_queued_is_delivered_once_however_much_it_is() {
 }
 
 #[actix_rt::test]
+async fn a_backlog_is_claimed_half_a_lane_at_a_time() {
+    let scene = scene(Setting { permits: 0, ..Setting::default() });
+    scene.enqueue((0..320).map(|_| critical(id())).collect()).await;
+    scene.until_started(4).await;
+    scene.let_pass(320);
+    scene.until_delivered(320).await;
+    // A lane has 32 places.
+    assert!(scene.claims() <= 320 / 16 + 10, "{} claims for 320 mails", scene.claims());
+}
+
+#[actix_rt::test]
 async fn what_another_process_queues_is_delivered_too() {
     let scene = scene(Setting::default());
     let first = scene.enqueue(vec![critical(id())]).await;

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod counted_claims;
 mod deliveries;
 mod failures;
 mod scene;

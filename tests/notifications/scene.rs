@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ use tempfile::TempDir;
 use tokio::sync::{Notify, Semaphore, watch};
 use uuid::Uuid;
 
+use crate::counted_claims::CountedClaims;
 use crate::support::eventually;
 
 const FILE: &str = "notifications.db";
@@ -149,6 +151,7 @@ pub struct Scene {
     pub recipients: Arc<ScriptedRecipients>,
     pub tree: SupervisionTree,
     pub outcomes: Arc<Mutex<HashMap<Outcome, u64>>>,
+    claims: Arc<CountedClaims>,
     head: Address<NotificationActor>,
     stop: watch::Sender<bool>,
     folder: TempDir,
@@ -167,7 +170,8 @@ pub fn scene(setting: Setting) -> Scene {
     let (wake, in_hand, stop) = (Arc::new(Notify::new()), InHand::default(), watch::Sender::new(false));
     let origin = watch::Sender::new(Some("http://shop.example".to_owned())).subscribe();
     let policy = RetryPolicy { max_attempts: 3, backoff_base_ms: 5, backoff_max_ms: 20 };
-    let port: Arc<dyn NotificationStore> = store.clone();
+    let claims = Arc::new(CountedClaims { store: store.clone(), claims: AtomicUsize::new(0) });
+    let port: Arc<dyn NotificationStore> = claims.clone();
 
     let worker_tools = Arc::new(WorkerTools {
         store: Arc::clone(&port),
@@ -208,7 +212,7 @@ pub fn scene(setting: Setting) -> Scene {
     let dispatcher = dispatcher.policy(RestartPolicy::Transient);
     let domain = workers.into_iter().fold(head, ActorSpec::part).follower(dispatcher);
     let tree = SupervisionTree::builder("test").on_callers_runtime().domain(domain).start().unwrap();
-    Scene { store, mailer, recipients, tree, outcomes, head: address, stop, folder }
+    Scene { store, mailer, recipients, tree, outcomes, claims, head: address, stop, folder }
 }
 
 pub fn id<I: TypedId>() -> I {
@@ -253,6 +257,10 @@ impl Scene {
 
     pub fn let_pass(&self, mails: usize) {
         self.mailer.permits.add_permits(mails);
+    }
+
+    pub fn claims(&self) -> usize {
+        self.claims.claims.load(Ordering::Relaxed)
     }
 
     pub fn started(&self) -> Vec<NotificationId> {

@@ -97,32 +97,44 @@ pub(super) async fn decide(tx: &mut Tx, requests: &[InventoryRequest], at: Times
     Ok(())
 }
 
-/// Changes nothing that is read. Of this transaction and another one that decides about these products one is run again,
-/// before it has read and written anything else.
-async fn claim(tx: &mut Tx, products: &BTreeSet<ProductId>) -> Result<(), Failure> {
-    if tx.is_repeated() && !products.is_empty() {
-        tx.update(PRODUCTS, vec![Update::all(any_of(products), doc! { "$inc": { "touched": 1 } })]).await?;
+/// First in a transaction. Changes nothing that is read: of a repeated one and another one that decides about the same
+/// products one is run again, before this one has a snapshot that grows old.
+pub(super) async fn claim(tx: &mut Tx, requests: &[InventoryRequest]) -> Result<(), Failure> {
+    if !tx.is_repeated() {
+        return Ok(());
+    }
+    let (mut products, _) = inventory::touched(requests);
+    let cancelled = |request: &InventoryRequest| match request {
+        InventoryRequest::Cancelled { order_id } => Some(*order_id),
+        InventoryRequest::Placed { .. } => None,
+    };
+    let cancelled: BTreeSet<OrderId> = requests.iter().filter_map(cancelled).collect();
+    if !cancelled.is_empty() {
+        // Outside the transaction: its snapshot begins with its first command.
+        let given_back = decisions(&tx.collection(DECISIONS), &Vec::from_iter(cancelled)).await?;
+        products.extend(given_back.iter().flat_map(|(_, decision)| reserved(decision)).map(|line| line.product_id));
+    }
+    if !products.is_empty() {
+        tx.update(PRODUCTS, vec![Update::all(any_of(&products), doc! { "$inc": { "touched": 1 } })]).await?;
     }
     Ok(())
 }
 
+fn reserved(decision: &Decision) -> &[WantedLine] {
+    if let Decision::Reserved { lines } = decision { lines } else { &[] }
+}
+
 async fn load(tx: &mut Tx, requests: &[InventoryRequest]) -> Result<InventoryState, Failure> {
     let (mut products, orders) = inventory::touched(requests);
-    claim(tx, &products).await?;
-    let mut given_back = BTreeSet::new();
     let mut state = InventoryState::default();
     let decisions = tx.collection::<DecisionDocument>(DECISIONS);
     let mut found = decisions.find(any_of(&orders)).session(tx.session()).await?;
     while let Some(document) = found.next(tx.session()).await.transpose()? {
         let (order, decision) = document.decision();
         // A cancellation gives these back.
-        if let Decision::Reserved { lines } = &decision {
-            given_back.extend(lines.iter().map(|line| line.product_id).filter(|product| !products.contains(product)));
-        }
+        products.extend(reserved(&decision).iter().map(|line| line.product_id));
         state.decisions.insert(order, decision);
     }
-    claim(tx, &given_back).await?;
-    products.append(&mut given_back);
     if products.is_empty() {
         return Ok(state);
     }

@@ -107,8 +107,17 @@ impl ProductStore for MongoProductStore {
     ) -> Result<Consumed<()>, StoreError> {
         let _turn = self.turn().await;
         self.database
-            .consume_with(consumption, (requests, at), |tx, (requests, at)| {
-                inventory::decide(tx, requests, *at).boxed()
+            .transaction((requests, consumption, at), |tx, (requests, consumption, at)| {
+                async move {
+                    inventory::claim(tx, requests).await?;
+                    if !tx.consume(consumption).await? {
+                        tx.undo();
+                        return Ok(Consumed::Lost);
+                    }
+                    inventory::decide(tx, requests, *at).await?;
+                    Ok(Consumed::Done(()))
+                }
+                .boxed()
             })
             .await
     }

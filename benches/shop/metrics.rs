@@ -15,9 +15,14 @@ use crate::table::Table;
 const DISTINCT: usize = 10_000;
 const SCRAPES: usize = 200;
 
+/// For an admin listener that can be asked.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
 pub fn measure(folder: &Path, table: &mut Table) {
     let data_dir = folder.join("metrics");
-    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let admin = free_address();
     let settings: Settings = vec![("SOUK__ADMIN__LISTEN", admin.to_string())];
     let shop = Process::shop_with(&data_dir, &settings);
     let (_, staff) = furnish(&shop, &data_dir, &settings);
@@ -69,7 +74,7 @@ fn against_without(folder: &Path, table: &mut Table) {
 }
 
 /// The body of `/metrics`.
-fn scrape(admin: SocketAddr) -> String {
+pub fn scrape(admin: SocketAddr) -> String {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.0\r\nhost: souk\r\n\r\n").unwrap();
     let mut answer = String::new();

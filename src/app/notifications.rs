@@ -80,6 +80,7 @@ pub(super) fn spec(
         burst: config.supervision.critical_burst,
         in_hand,
         observe,
+        restraint: loops.restraint(),
     });
     let tools = Arc::new(NotificationTools {
         store: Arc::clone(&stores.notifications),

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::AppError;
 use crate::config::{CacheKind, Config, Domain, EventsKind, StoreKind};
+use crate::kafka::precedence::Precedence;
 use crate::kafka::relay::{Relay, RelaySettings};
 use crate::kafka::{EventLog, LogError};
 use crate::store::api_keys::ApiKeyStore;
@@ -64,9 +65,17 @@ pub struct Stores {
 
 impl Stores {
     /// One a domain.
-    pub(super) fn relays(&self, config: &Config, log: &Arc<dyn EventLog>) -> Vec<Arc<Relay>> {
+    pub(super) fn relays(
+        &self,
+        config: &Config,
+        log: &Arc<dyn EventLog>,
+        precedence: &Arc<Precedence>,
+    ) -> Vec<Arc<Relay>> {
         let relay = |outbox: &Arc<dyn Outbox>| {
-            let settings = relay_settings(config.store.kind, outbox.domain());
+            let mut settings = relay_settings(config.store.kind, outbox.domain());
+            if outbox.domain() == Domain::Orders.name() {
+                settings.precedence = Some(Arc::clone(precedence));
+            }
             Arc::new(Relay::new(Arc::clone(outbox), Arc::clone(log), settings))
         };
         self.outboxes.iter().map(relay).collect()
@@ -77,10 +86,14 @@ fn relay_settings(store: StoreKind, domain: &str) -> RelaySettings {
     let mut settings = RelaySettings::default();
     if store == StoreKind::Mongodb {
         settings.left_age = Duration::from_secs(1);
-        // One removal for many; of an order mostly one for its placement and its verdict, which wait in its document. But
-        // of a product many processes write events in turn, and whoever closes a gap publishes what is not removed yet.
+        // One removal for many. But of a product many processes write events in turn, and whoever closes a gap publishes
+        // what is not removed yet.
         if domain != Domain::Products.name() {
             settings.clear_after = Duration::from_millis(500);
+        }
+        // An order's verdict forgets that its placement is pending.
+        if domain == Domain::Orders.name() {
+            settings.clear_first_after = Duration::from_secs(7);
         }
     }
     settings

@@ -39,6 +39,7 @@ use crate::actors::Address;
 use crate::actors::clock::now;
 use crate::actors::live::LiveHub;
 use crate::actors::notifications::NotificationActor;
+use crate::actors::notifications::dispatcher::Restraint;
 use crate::actors::operations::OperationsActor;
 use crate::actors::orders::writer::OrderWriter;
 use crate::actors::orders::{OrderActor, OrderTools, VerdictObserver};
@@ -70,6 +71,7 @@ use crate::kafka::dead_letters::{DeadLetterKeeper, GROUP as DEAD_LETTERS};
 use crate::kafka::inventory::InventoryHandler;
 use crate::kafka::live::{HubSink, TOPICS as LIVE_TOPICS};
 use crate::kafka::notifications::NotificationHandler;
+use crate::kafka::precedence::{Precedence, Rank};
 use crate::kafka::recommendations::RecommendationHandler;
 use crate::kafka::relay::Relay;
 use crate::kafka::supervised::{LoopActor, Work};
@@ -153,7 +155,8 @@ pub(super) async fn start(
     };
     let products_spec = ActorSpec::new("products", move || Ok(ProductActor::new(catalogue.clone()))).mailbox(mailbox);
 
-    let writer_spec = order_writer(config, &stores, &metrics);
+    let precedence: Arc<Precedence> = Arc::default();
+    let writer_spec = order_writer(config, &stores, &metrics, &precedence);
     let secret = server_secret(config, stores.users.as_ref()).await?;
     let order_tools = Arc::new(OrderTools {
         store: Arc::clone(&stores.orders),
@@ -161,7 +164,7 @@ pub(super) async fn start(
         writer: writer_spec.address(),
         currency,
         ask_deadline,
-        observe_verdict: verdict_observer(&metrics),
+        observe_verdict: verdict_observer(&metrics, &precedence),
     });
     let order_mailbox = order_mailbox(config);
     let orders_spec =
@@ -225,6 +228,7 @@ pub(super) async fn start(
         stop_relays: watch::Sender::new(false),
         lives: RefCell::default(),
         readings: RefCell::default(),
+        precedence: Arc::clone(&precedence),
     };
     let inventory = loops.consumer(
         Some(Role::Inventory),
@@ -291,7 +295,7 @@ pub(super) async fn start(
         &stores.notification_consumption,
         Arc::new(NotificationHandler::new(notifications.clone(), ask_deadline)),
     );
-    let relays = stores.relays(config, &log);
+    let relays = stores.relays(config, &log, &precedence);
     let tail = config.roles.has(Role::Gateway).then(|| loops.tail(&live));
     let tree = SupervisionTree::builder(&process_name())
         .settings(supervision_settings(&config.supervision))
@@ -371,6 +375,7 @@ pub(super) struct Loops<'a> {
     stop_relays: Stopping,
     lives: RefCell<Vec<NewestLife>>,
     readings: RefCell<Vec<GroupReading>>,
+    precedence: Arc<Precedence>,
 }
 
 impl Loops<'_> {
@@ -391,11 +396,16 @@ impl Loops<'_> {
         }
         let events = &self.config.events;
         let millis = Duration::from_millis;
+        let (linger, busy_from) = linger(role);
         let settings = ConsumerSettings {
             max_batch: events.batch_size,
             max_attempts: events.max_attempts,
             retry: Backoff::new(millis(events.retry_base_ms), millis(events.retry_max_ms)),
             clock: now,
+            precedence: rank(role).map(|rank| (Arc::clone(&self.precedence), rank)),
+            linger,
+            busy_from,
+            pace: if busy_from == 1 { linger } else { Duration::ZERO },
             ..ConsumerSettings::new(source)
         };
         let consumer =
@@ -406,6 +416,11 @@ impl Loops<'_> {
             let consumer = Arc::clone(&consumer);
             async move { consumer.run(stop).await }
         }))
+    }
+
+    pub(super) fn restraint(&self) -> Restraint {
+        let precedence = Arc::clone(&self.precedence);
+        Arc::new(move || precedence.is_late())
     }
 
     fn tail(&self, live: &LiveHub) -> ActorSpec<LoopActor> {
@@ -451,10 +466,35 @@ impl Loops<'_> {
     }
 }
 
-fn order_writer(config: &Config, stores: &super::Stores, metrics: &Metrics) -> ActorSpec<OrderWriter> {
+/// `None`: gives way to nobody. That is so of mails, for one may be about a sign-in.
+fn rank(role: Option<Role>) -> Option<Rank> {
+    match role {
+        Some(Role::Inventory | Role::Orders) => Some(Rank::OrderFlow),
+        Some(Role::Recommendations) => Some(Rank::Background),
+        _ => None,
+    }
+}
+
+/// How far apart the batches of a busy group start, and from how many records on it is one: of what a buyer does not wait
+/// for, each commit carries all that came in a while.
+fn linger(role: Option<Role>) -> (Duration, usize) {
+    match role {
+        Some(Role::Recommendations | Role::Notifications) => (Duration::from_millis(100), 1),
+        _ => (Duration::from_millis(20), 8),
+    }
+}
+
+fn order_writer(
+    config: &Config,
+    stores: &super::Stores,
+    metrics: &Metrics,
+    precedence: &Arc<Precedence>,
+) -> ActorSpec<OrderWriter> {
+    let precedence = Arc::clone(precedence);
     let (store, batch_max) = (Arc::clone(&stores.orders), config.orders.writer_batch_max);
     let metrics = metrics.orders.clone();
     let observe = Arc::new(move |orders: usize, took: Duration| {
+        precedence.note_commit(orders);
         metrics.writer_batch.observe(orders as f64);
         metrics.writer_commit_seconds.observe(took.as_secs_f64());
     });
@@ -462,12 +502,14 @@ fn order_writer(config: &Config, stores: &super::Stores, metrics: &Metrics) -> A
         .mailbox(order_mailbox(config))
 }
 
-fn verdict_observer(metrics: &Metrics) -> VerdictObserver {
+fn verdict_observer(metrics: &Metrics, precedence: &Arc<Precedence>) -> VerdictObserver {
+    let precedence = Arc::clone(precedence);
     let seconds = |status: OrderStatus| metrics.orders.verdict_seconds.with_label_values(&[status.as_str()]);
     let (confirmed, rejected) = (seconds(OrderStatus::Confirmed), seconds(OrderStatus::Rejected));
     Arc::new(move |status, took| {
         let of_verdict = if status == OrderStatus::Confirmed { &confirmed } else { &rejected };
         of_verdict.observe(took.as_secs_f64());
+        precedence.note_verdict(took);
     })
 }
 

@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -25,6 +26,7 @@ pub mod envelope;
 pub mod inventory;
 pub mod live;
 pub mod notifications;
+pub mod precedence;
 pub mod recommendations;
 pub mod relay;
 pub mod supervised;
@@ -156,8 +158,10 @@ pub trait EventLog: Send + Sync {
     /// are written together. After [`LogError::Unavailable`] the events may be there or not.
     async fn append(&self, events: Vec<PendingEvent>) -> Result<(), LogError>;
 
-    /// A reader of the group. Readers of one group share its partitions; in one process the newest takes them all.
-    async fn consumer(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn GroupConsumer>, LogError>;
+    /// A reader of the group. Readers of one group share its partitions; in one process the newest takes them all. A record
+    /// may wait for others up to `pace`, zero for none that is noticed: a log on a server has less to do then.
+    async fn consumer(&self, group: &str, topics: &[Topic], pace: Duration)
+    -> Result<Box<dyn GroupConsumer>, LogError>;
 
     /// Follows every record that is appended from now on, without a group.
     async fn tail(&self, topics: &[Topic]) -> Result<Box<dyn Tail>, LogError>;

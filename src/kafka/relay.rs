@@ -23,6 +23,7 @@ use self::round::{Round, Sweep};
 use super::EventLog;
 use super::backoff::Backoff;
 use super::consumer::stopped;
+use super::precedence::{Precedence, Rank};
 use crate::actors::clock::now;
 use crate::domain::events::PendingEvent;
 use crate::domain::time::Timestamp;
@@ -37,6 +38,11 @@ pub struct RelaySettings {
     /// Published events are cleared from the store after this long, or when there are `clear_batch` of them.
     pub clear_after: Duration,
     pub clear_batch: usize,
+    /// The same of an aggregate's first event that no second one follows: where that makes the store forget the first,
+    /// it is worth waiting for. Not longer than `sweep_age`, after which others would publish it again.
+    pub clear_first_after: Duration,
+    /// What goes before publishing for a while.
+    pub precedence: Option<Arc<Precedence>>,
     /// How often the store is searched for events that were left over, and how old those are at least.
     pub sweep_every: Duration,
     pub sweep_age: Duration,
@@ -54,6 +60,8 @@ impl Default for RelaySettings {
             max_batch: 2_000,
             clear_after: Duration::from_millis(100),
             clear_batch: 2_000,
+            clear_first_after: Duration::ZERO,
+            precedence: None,
             sweep_every: Duration::from_secs(2),
             sweep_age: Duration::from_secs(10),
             left_age: Duration::ZERO,
@@ -171,6 +179,11 @@ impl Relay {
                     if inbox.as_ref().is_some_and(|inbox| count + inbox.len() >= inbox.max_capacity()) {
                         // It was full: commits may have been left out.
                         round.sweep = Some(Sweep::All);
+                    }
+                    if let Some(precedence) = &self.settings.precedence {
+                        precedence.give_way(Rank::OrderFlow).await;
+                        let room = self.settings.max_commits.saturating_sub(commits.len());
+                        commits.extend(std::iter::from_fn(|| inbox.as_mut()?.try_recv().ok()).take(room));
                     }
                     let published = round.publish_fresh(commits.drain(..).flatten()).await;
                     let _ = round.after(published, &mut stop).await;

@@ -1,6 +1,6 @@
 //! The orders store.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use souk::domain::events::{OrderChanged, PendingEvent, event_type};
 use souk::domain::ids::{OrderId, UserId};
@@ -12,7 +12,9 @@ use souk::store::consumption::{Consumed, Consumption};
 use souk::store::orders::{AdvanceOrder, InsertOrder, Judged, OrderAdvance, OrderStore, PendingOrders};
 use souk::store::outbox::Backlog;
 
-use crate::harness::{TRACEPARENT, Under, at, event, id, numbered_order, order, order_at, soon, step, traced_step};
+use crate::harness::{
+    END, TRACEPARENT, Under, at, event, id, numbered_order, order, order_at, soon, step, traced_step,
+};
 
 type Orders = Under<dyn OrderStore>;
 
@@ -21,6 +23,7 @@ conformance!(orders:
     unknown_orders_are_absent,
     an_order_is_saved_with_its_event,
     events_wait_in_sequence_and_say_what_they_said,
+    no_limit_parts_an_event_of_an_order_from_the_one_before_it,
     a_known_key_is_answered_with_its_order,
     a_key_repeated_in_one_batch_is_a_replay,
     one_key_may_serve_two_customers,
@@ -131,6 +134,31 @@ async fn events_wait_in_sequence_and_say_what_they_said(orders: Orders) {
     orders.outbox.clear(ids.filter(|id| *id != kept).collect()).await.unwrap();
     let left: Vec<_> = orders.pending().await.into_iter().map(|event| (event.aggregate, event.sequence)).collect();
     assert_eq!(left, [kept]);
+}
+
+async fn no_limit_parts_an_event_of_an_order_from_the_one_before_it(orders: Orders) {
+    let batch: Vec<_> = (0..4).map(|n| order(id(), &n.to_string())).collect();
+    let ids: Vec<OrderId> = batch.iter().map(|(order, _)| order.id).collect();
+    orders.port.insert_orders(batch).await.unwrap();
+    publish(&orders, &ids).await;
+    // Of the last one nothing but its verdict waits.
+    confirm(&orders, &ids).await;
+    for id in &ids[..3] {
+        orders.port.advance_order(to(*id, OrderStatus::Shipped), at(3)).await.unwrap();
+    }
+    for limit in 1..9 {
+        let mut last: HashMap<String, i64> = HashMap::new();
+        let found = orders.outbox.pending(END, limit).await.unwrap();
+        assert!(found.len() >= usize::min(limit as usize, 7), "{limit}: {}", found.len());
+        for event in found {
+            let before = last.insert(event.aggregate, event.sequence).unwrap_or(1);
+            assert_eq!(event.sequence, before + 1, "limit {limit}");
+        }
+    }
+    let published = |sequence| ids[..3].iter().map(move |id| (id.to_string(), sequence));
+    orders.outbox.clear(published(2).chain(published(3)).collect()).await.unwrap();
+    let left: Vec<_> = orders.pending().await.into_iter().map(|event| (event.aggregate, event.sequence)).collect();
+    assert_eq!(left, [(ids[3].to_string(), 2)]);
 }
 
 /// The placements of these orders are in the log: who judges an order has read its placement there.

@@ -347,7 +347,7 @@ async fn a_broker_that_is_away_stops_no_start_and_is_refused_quickly() {
     let log = BrokerLog::open(settings_of(vec![free.to_string()])).await.unwrap();
     let all = [Topic::OrderEvents];
     let (appended, reader, tail) =
-        tokio::join!(log.append(vec![order("k", 1)]), log.consumer("g", &all), log.tail(&all));
+        tokio::join!(log.append(vec![order("k", 1)]), log.consumer("g", &all, Duration::ZERO), log.tail(&all));
     assert!(matches!(appended, Err(LogError::Unavailable(_))));
     assert!(matches!(reader.err(), Some(LogError::Unavailable(_))));
     assert!(matches!(tail.err(), Some(LogError::Unavailable(_))));

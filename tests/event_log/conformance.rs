@@ -86,7 +86,7 @@ pub async fn within<T>(work: impl Future<Output = T>) -> T {
 
 /// A reader that has sought every partition to the log's own copy of its offset.
 pub async fn reader(log: &dyn EventLog, group: &str, topics: &[Topic]) -> Box<dyn GroupConsumer> {
-    let mut reader = log.consumer(group, topics).await.unwrap();
+    let mut reader = log.consumer(group, topics, Duration::ZERO).await.unwrap();
     let Delivery::Assigned(partitions) = within(reader.next(1)).await.unwrap() else { panic!("not assigned") };
     let progress = log.progress().await.unwrap();
     let known = progress.into_iter().find(|(name, _)| name == group).map(|(_, known)| known).unwrap_or_default();

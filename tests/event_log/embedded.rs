@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use souk::domain::events::Topic;
 use souk::domain::time::Timestamp;
@@ -15,7 +16,7 @@ fn open(folder: &Path) -> EmbeddedLog {
 }
 
 async fn start(log: &EmbeddedLog, group: &str, from: impl Fn(TopicPartition) -> i64) -> Box<dyn GroupConsumer> {
-    let mut reader = log.consumer(group, &[Topic::OrderEvents]).await.unwrap();
+    let mut reader = log.consumer(group, &[Topic::OrderEvents], Duration::ZERO).await.unwrap();
     let Delivery::Assigned(partitions) = within(reader.next(1)).await.unwrap() else { panic!("not assigned") };
     for at in partitions {
         reader.seek(at, from(at)).await.unwrap();

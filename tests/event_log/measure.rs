@@ -2,7 +2,7 @@
 //! `cargo test --release --test event_log measure -- --ignored --nocapture --test-threads 1`
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use souk::domain::events::{PendingEvent, Topic};
 use souk::kafka::embedded::{EmbeddedLog, EmbeddedLogOptions};
@@ -35,7 +35,7 @@ async fn measure(what: &str, readers: usize, from_file: bool, size: usize) {
     let read = |group: String| {
         let log = log.clone();
         async move {
-            let mut reader = log.consumer(&group, &[Topic::OrderEvents]).await.unwrap();
+            let mut reader = log.consumer(&group, &[Topic::OrderEvents], Duration::ZERO).await.unwrap();
             let mut seen = 0;
             while seen < RECORDS {
                 match reader.next(500).await.unwrap() {

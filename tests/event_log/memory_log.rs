@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use souk::domain::events::{PendingEvent, Topic};
@@ -102,7 +103,7 @@ impl EventLog for Handle {
         if unknown.is_ok() { Err(LogError::Unavailable("no answer".to_owned())) } else { Ok(()) }
     }
 
-    async fn consumer(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn GroupConsumer>, LogError> {
+    async fn consumer(&self, group: &str, topics: &[Topic], _: Duration) -> Result<Box<dyn GroupConsumer>, LogError> {
         let partitions = self.0.of(topics);
         let mut state = self.0.state();
         state.readers += 1;

@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use souk::domain::events::{PendingEvent, Topic};
 use souk::kafka::envelope;
+use souk::kafka::precedence::{Precedence, Rank};
 use souk::kafka::relay::{Relay, RelaySettings};
 use souk::store::outbox::Outbox;
 use tokio::sync::watch;
@@ -39,8 +40,12 @@ impl Stage {
     }
 
     fn with(capacity: usize, left_age: Duration) -> Self {
+        Self::of(capacity, RelaySettings { left_age, ..RelaySettings::default() })
+    }
+
+    fn of(capacity: usize, settings: RelaySettings) -> Self {
         let (log, outbox) = (MemoryLog::new(2), FakeOutbox::new(capacity));
-        let settings = RelaySettings { clock: virtual_clock, max_batch: 7, left_age, ..RelaySettings::default() };
+        let settings = RelaySettings { clock: virtual_clock, max_batch: 7, ..settings };
         let relay = Relay::new(outbox.clone(), Arc::new(Handle(log.clone())), settings);
         Self { log, outbox, relay: Arc::new(relay) }
     }
@@ -135,6 +140,59 @@ async fn a_failed_clear_is_repeated_without_publishing_again() {
     stage.outbox.clear_fails.store(false, Ordering::SeqCst);
     stage.drained().await;
     assert_eq!(stage.published(), ["a-1", "a-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_event_is_cleared_with_the_second_or_when_it_has_waited_for_one() {
+    let (soon, late) = (Duration::from_secs(1), Duration::from_secs(7));
+    let settings = RelaySettings { clear_after: soon / 2, clear_first_after: late, ..RelaySettings::default() };
+    let stage = Stage::of(100, settings);
+    let (_stop, _task) = stage.start();
+    stage.drained().await;
+    let cleared = |n: i64, aggregate: &str| stage.outbox.cleared.lock().unwrap().contains(&(aggregate.into(), n));
+    stage.outbox.commit(vec![event("a", 1), event("b", 1)]);
+    tokio::time::sleep(soon).await;
+    assert_eq!((stage.published().len(), stage.outbox.pending_count()), (2, 2));
+    stage.outbox.commit(vec![event("a", 2)]);
+    tokio::time::sleep(soon).await;
+    assert!(cleared(1, "a") && cleared(2, "a") && !cleared(1, "b"));
+    tokio::time::sleep(late).await;
+    assert!(cleared(1, "b"));
+    assert_eq!(stage.published().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_event_that_waits_to_be_cleared_is_not_published_again_and_a_drain_clears_it() {
+    // Longer than a sweep waits: it finds what was not cleared.
+    let settings = RelaySettings { clear_first_after: Duration::from_secs(60), ..RelaySettings::default() };
+    let stage = Stage::of(100, settings);
+    let (_stop, _task) = stage.start();
+    stage.drained().await;
+    stage.outbox.commit(vec![event("a", 1)]);
+    let sweeps = stage.relay.stats().sweeps.load(Ordering::Relaxed);
+    while stage.relay.stats().sweeps.load(Ordering::Relaxed) < sweeps + 8 {
+        tokio::time::advance(Duration::from_millis(500)).await;
+    }
+    assert_eq!((stage.published(), stage.outbox.pending_count()), (vec!["a-1".into()], 0));
+    stage.outbox.commit(vec![event("b", 1)]);
+    stage.drained().await;
+    assert_eq!(stage.published().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_publishes_after_what_goes_before_it() {
+    let precedence: Arc<Precedence> = Arc::default();
+    let stage = Stage::of(100, RelaySettings { precedence: Some(Arc::clone(&precedence)), ..RelaySettings::default() });
+    let (_stop, _task) = stage.start();
+    stage.drained().await;
+    precedence.note_verdict(Duration::from_secs(1));
+    precedence.note_commit(1_000);
+    stage.outbox.commit(vec![event("a", 1)]);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(stage.published(), [""; 0]);
+    precedence.give_way(Rank::OrderFlow).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(stage.published(), ["a-1"]);
 }
 
 #[tokio::test(start_paused = true)]

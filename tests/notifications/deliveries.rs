@@ -81,12 +81,27 @@ async fn everything_queued_is_delivered_once_however_much_it_is() {
 #[actix_rt::test]
 async fn a_backlog_is_claimed_half_a_lane_at_a_time() {
     let scene = scene(Setting { permits: 0, ..Setting::default() });
-    scene.enqueue((0..320).map(|_| critical(id())).collect()).await;
+    scene.enqueue((0..640).map(|_| critical(id())).collect()).await;
     scene.until_started(4).await;
-    scene.let_pass(320);
-    scene.until_delivered(320).await;
-    // A lane has 32 places.
-    assert!(scene.claims() <= 320 / 16 + 10, "{} claims for 320 mails", scene.claims());
+    scene.let_pass(640);
+    scene.until_delivered(640).await;
+    // A lane has 128 places.
+    assert!(scene.claims() <= 640 / 64 + 5, "{} claims for 640 mails", scene.claims());
+}
+
+#[actix_rt::test]
+async fn under_restraint_two_mails_at_a_time_are_sent_and_all_workers_go_on_when_it_ends() {
+    let scene = scene(Setting { permits: 0, restrained: true, ..Setting::default() });
+    scene.enqueue((0..20).map(|_| critical(id())).collect()).await;
+    scene.until_started(2).await;
+    scene.let_pass(4);
+    scene.until_delivered(4).await;
+    scene.until_started(6).await;
+    assert_eq!(scene.started().len(), 6, "each that was sent makes room for one");
+    scene.end_restraint();
+    scene.until_started(8).await;
+    scene.let_pass(16);
+    scene.until_delivered(20).await;
 }
 
 #[actix_rt::test]

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -136,12 +136,14 @@ pub struct Setting {
     /// Mails that are taken before a test lets more pass.
     pub permits: usize,
     pub limits: StandardLimits,
+    /// Whether the machine is behind with other work.
+    pub restrained: bool,
 }
 
 impl Default for Setting {
     fn default() -> Self {
         let limits = StandardLimits { per_second: 10_000, per_recipient_per_day: 1_000 };
-        Self { workers: 4, burst: 16, permits: Semaphore::MAX_PERMITS, limits }
+        Self { workers: 4, burst: 16, permits: Semaphore::MAX_PERMITS, limits, restrained: false }
     }
 }
 
@@ -152,6 +154,7 @@ pub struct Scene {
     pub tree: SupervisionTree,
     pub outcomes: Arc<Mutex<HashMap<Outcome, u64>>>,
     claims: Arc<CountedClaims>,
+    restrained: Arc<AtomicBool>,
     head: Address<NotificationActor>,
     stop: watch::Sender<bool>,
     folder: TempDir,
@@ -170,6 +173,7 @@ pub fn scene(setting: Setting) -> Scene {
     let (wake, in_hand, stop) = (Arc::new(Notify::new()), InHand::default(), watch::Sender::new(false));
     let origin = watch::Sender::new(Some("http://shop.example".to_owned())).subscribe();
     let policy = RetryPolicy { max_attempts: 3, backoff_base_ms: 5, backoff_max_ms: 20 };
+    let restrained = Arc::new(AtomicBool::new(setting.restrained));
     let claims = Arc::new(CountedClaims { store: store.clone(), claims: AtomicUsize::new(0) });
     let port: Arc<dyn NotificationStore> = claims.clone();
 
@@ -202,6 +206,10 @@ pub fn scene(setting: Setting) -> Scene {
         burst: setting.burst,
         in_hand,
         observe,
+        restraint: {
+            let restrained = Arc::clone(&restrained);
+            Arc::new(move || restrained.load(Ordering::Relaxed))
+        },
     });
     let stopping = stop.subscribe();
     let work: Work = Arc::new(move || Box::pin(dispatcher::run(Arc::clone(&tools), stopping.clone())));
@@ -212,7 +220,7 @@ pub fn scene(setting: Setting) -> Scene {
     let dispatcher = dispatcher.policy(RestartPolicy::Transient);
     let domain = workers.into_iter().fold(head, ActorSpec::part).follower(dispatcher);
     let tree = SupervisionTree::builder("test").on_callers_runtime().domain(domain).start().unwrap();
-    Scene { store, mailer, recipients, tree, outcomes, claims, head: address, stop, folder }
+    Scene { store, mailer, recipients, tree, outcomes, claims, restrained, head: address, stop, folder }
 }
 
 pub fn id<I: TypedId>() -> I {
@@ -316,6 +324,10 @@ impl Scene {
     pub async fn until_delivered(&self, mails: usize) {
         eventually(&format!("{mails} mails are delivered"), async || (self.delivered().len() >= mails).then_some(()))
             .await;
+    }
+
+    pub fn end_restraint(&self) {
+        self.restrained.store(false, Ordering::Relaxed);
     }
 
     pub fn inject(&self, actor: &str, fault: Fault) {

@@ -1,7 +1,7 @@
 //! The dispatcher: claims what is due, keeps it in two bounded lanes, and hands it to idle workers.
 //!
 //! It sleeps until something is queued, becomes due, or is delivered. A full lane makes it claim less: what is not claimed
-//! waits in the store. Where there are two workers or more, the first takes only critical mail, so that standard mail
+//! waits in the store. Under restraint few mails are sent at a time. Where there are two workers or more, the first takes only critical mail, so that standard mail
 //! and servers that stall never hold all of them up.
 
 use std::sync::Arc;
@@ -29,8 +29,8 @@ use crate::store::notifications::{ClaimWanted, Lease, NotificationStore, SettleA
 /// How long a claim holds. Longer than any delivery.
 pub const LEASE_MS: i64 = 90_000;
 
-/// Places in the critical lane.
-const CRITICAL_LANE: u32 = 32;
+/// Places in the critical lane. Many: of a backlog a claim costs about the same for ten mails as for a hundred.
+const CRITICAL_LANE: u32 = 128;
 /// Places in the standard lane for each worker, and at least. Few: what waits here has left the shop's pace already.
 const STANDARD_LANE_A_WORKER: u32 = 2;
 const STANDARD_LANE: u32 = 8;
@@ -40,6 +40,14 @@ const BESIDE_DELIVERY: Duration = Duration::from_secs(10);
 
 /// Waits while the store is away.
 const STORE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Mails in hand at a time under restraint: one that stalls does not hold up all others.
+const RESTRAINED: usize = 2;
+/// How soon it is asked whether a restraint has ended.
+const RESTRAINT_PAUSE: Duration = Duration::from_millis(250);
+
+/// Whether few mails are sent at a time for now, because the machine is behind with what buyers wait for at their screens.
+pub type Restraint = Arc<dyn Fn() -> bool + Send + Sync>;
 
 pub struct DispatchTools {
     pub store: Arc<dyn NotificationStore>,
@@ -61,6 +69,7 @@ pub struct DispatchTools {
     pub burst: usize,
     pub in_hand: InHand,
     pub observe: OutcomeObserver,
+    pub restraint: Restraint,
 }
 
 /// Dispatches until `stop` turns true (or its sender is gone), then gives back what no worker has begun and waits for
@@ -251,6 +260,9 @@ impl Dispatcher {
     }
 
     fn next_pair(&mut self) -> Option<(usize, Claimed)> {
+        if self.is_restrained() {
+            return None;
+        }
         if self.critical_idle.is_some()
             && let Some(claimed) = self.lanes.pop_critical()
         {
@@ -261,6 +273,10 @@ impl Dispatcher {
         }
         let claimed = self.lanes.pop()?;
         self.idle.pop().map(|worker| (worker, claimed))
+    }
+
+    fn is_restrained(&self) -> bool {
+        self.deliveries.len() >= RESTRAINED && !self.lanes.is_empty() && (self.tools.restraint)()
     }
 
     fn make_idle(&mut self, worker: usize) {
@@ -274,6 +290,8 @@ impl Dispatcher {
     async fn wait(&mut self, stop: &mut watch::Receiver<bool>) {
         let has_room = self.room(Lane::Critical) > 0 || self.room(Lane::Standard) > 0;
         let claim_at = self.claim_at.filter(|_| has_room);
+        let look_again = self.is_restrained().then(|| Instant::now() + RESTRAINT_PAUSE);
+        let claim_at = claim_at.into_iter().chain(look_again).min();
         let due = async {
             match claim_at {
                 Some(at) => sleep_until(at).await,

@@ -4,7 +4,7 @@
 //! changes faster than the rounds come is looked at once a round.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Shared;
 use crate::actors::clock::now;
@@ -17,6 +17,9 @@ use crate::store::recommendations::Announcement;
 /// Between two rounds while there is something to do: an order is announced well within a second, a burst of orders
 /// does not rank its buyers over and over.
 const GAP: Duration = Duration::from_millis(250);
+/// Of the time, how much is pause at least, in parts of a round: what is looked at again and again costs a fifth of what
+/// it could.
+const PAUSE_OF_ROUND: u32 = 4;
 /// After a failed round.
 const WAIT: Duration = Duration::from_secs(1);
 /// Users of one round.
@@ -26,11 +29,15 @@ const ROUND: u32 = 100;
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut failing = false;
     loop {
+        let began = Instant::now();
         match round(&shared).await {
             Ok(more) => {
                 failing = false;
-                if !more {
-                    tokio::time::sleep(GAP).await;
+                let pause = began.elapsed() * PAUSE_OF_ROUND;
+                if more {
+                    tokio::time::sleep(pause).await;
+                } else {
+                    tokio::time::sleep(pause.max(GAP)).await;
                     shared.due.notified().await;
                 }
             }

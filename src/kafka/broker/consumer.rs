@@ -28,6 +28,8 @@ const WORK: Duration = Duration::from_secs(30);
 const SIGN_OF_WORK: Duration = Duration::from_secs(10);
 /// Copies of offsets are written this far apart.
 const COPY_EVERY: Duration = Duration::from_millis(500);
+/// A reply of so many bytes does not wait for more.
+const FULL_REPLY_BYTES: &str = "131072";
 
 /// A reader's place in its group. A newer reader of this process takes its client away, also when the older is stuck.
 pub(super) struct Seat {
@@ -131,6 +133,7 @@ impl BrokerConsumer {
         closing: &Arc<Closing>,
         group: &str,
         topics: &[Topic],
+        pace: Duration,
     ) -> Result<Self, LogError> {
         let wake = Arc::new(Notify::new());
         let mut config = config(settings);
@@ -141,6 +144,9 @@ impl BrokerConsumer {
             .set("heartbeat.interval.ms", (settings.session_timeout / HEARTBEATS).as_millis().to_string())
             .set("max.poll.interval.ms", WORK.as_millis().to_string());
         offsets::set_reading(&mut config);
+        if !pace.is_zero() {
+            config.set("fetch.min.bytes", FULL_REPLY_BYTES).set("fetch.wait.max.ms", pace.as_millis().to_string());
+        }
         let mut client: GroupClient =
             config.create_with_context(Membership::new(wake.clone())).map_err(|e| LogError::Broken(e.to_string()))?;
         let woken = wake.clone();

@@ -125,7 +125,12 @@ impl EventLog for BrokerLog {
         appended
     }
 
-    async fn consumer(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn GroupConsumer>, LogError> {
+    async fn consumer(
+        &self,
+        group: &str,
+        topics: &[Topic],
+        pace: Duration,
+    ) -> Result<Box<dyn GroupConsumer>, LogError> {
         self.topics.ensure().await?;
         let earlier = clients::lock(&self.seats).get(group).cloned();
         if let Some(earlier) = earlier {
@@ -142,7 +147,7 @@ impl EventLog for BrokerLog {
         let (closing, own_group, topics) = (self.closing.clone(), group.to_owned(), topics.to_vec());
         // A client waits for its threads to run.
         let reader = clients::blocking(move || {
-            BrokerConsumer::open(&settings, &names, &all_topics, &closing, &own_group, &topics)
+            BrokerConsumer::open(&settings, &names, &all_topics, &closing, &own_group, &topics, pace)
         })
         .await?;
         let replaced = clients::lock(&self.seats).insert(group.to_owned(), reader.seat());

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::backoff::Backoff;
 use super::envelope::{self, DecodeError};
+use super::precedence::{Precedence, Rank};
 use super::{EventLog, LogError, Record};
 use crate::actors::AskError;
 use crate::actors::clock::now;
@@ -164,6 +165,12 @@ pub struct ConsumerSettings {
     /// A group that is busy starts its batches this far apart: each then carries more, and all of them together cost
     /// fewer commits. One that is not busy reads at once.
     pub linger: Duration,
+    /// How long records may wait for others in the log.
+    pub pace: Duration,
+    /// Records of a batch from which on the group counts as busy.
+    pub busy_from: usize,
+    /// What goes before the group's next batch for a while.
+    pub precedence: Option<(Arc<Precedence>, Rank)>,
     /// Skipped records alone move the stored offset only after this long: they mostly travel with the next effect.
     pub flush_after: Duration,
     pub clock: fn() -> Timestamp,
@@ -178,6 +185,9 @@ impl ConsumerSettings {
             retry: Backoff::new(Duration::from_secs(1), Duration::from_secs(600)),
             wait: Backoff::new(Duration::from_millis(50), Duration::from_secs(5)),
             linger: Duration::from_millis(20),
+            pace: Duration::ZERO,
+            busy_from: 8,
+            precedence: None,
             flush_after: Duration::from_secs(1),
             clock: now,
         }

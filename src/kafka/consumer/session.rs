@@ -16,7 +16,7 @@ use super::super::{Delivery, GroupConsumer, LogError, Record, TopicPartition};
 use super::batch::{Batch, Judgement};
 use super::parking::Parking;
 use super::router::{Route, route};
-use super::{BatchOutcome, ConsumedEvent, ConsumerGroup, EventFailure, HandlerError, count, stopped};
+use super::{BatchOutcome, ConsumedEvent, ConsumerGroup, ConsumerSettings, EventFailure, HandlerError, count, stopped};
 use crate::domain::events::Topic;
 use crate::store::consumption::{Causes, OffsetMove, ParkedEvent};
 use crate::telemetry::trace_context::TraceParent;
@@ -26,9 +26,6 @@ use crate::telemetry::traces;
 /// tried alone. A panic costs a restart, of which the supervisor allows ten a minute: so few and wide steps, not a
 /// bisection.
 const SEARCH_WIDTH: usize = 32;
-
-/// Events of a batch from which on the group counts as busy.
-const BUSY_FROM: usize = 8;
 
 /// How far the group is in one partition.
 #[derive(Clone, Copy)]
@@ -77,7 +74,7 @@ pub(super) struct Session<'a> {
 
 impl<'a> Session<'a> {
     pub(super) async fn open(group: &'a ConsumerGroup) -> Result<Self, LogError> {
-        let reader = group.log.consumer(&group.group, &group.topics).await?;
+        let reader = group.log.consumer(&group.group, &group.topics, group.settings.pace).await?;
         let (positions, parking) = (BTreeMap::new(), Parking::default());
         Ok(Self {
             group,
@@ -119,7 +116,7 @@ impl<'a> Session<'a> {
                     self.save_skipped(stop).await?;
                     None
                 }
-                delivery = read(&mut *self.reader, max, self.read_again_at) => Some(delivery?),
+                delivery = read(&mut *self.reader, max, self.read_again_at, &self.group.settings) => Some(delivery?),
                 () = sleep(until_due.unwrap_or_default()), if until_due.is_some() => None,
             };
             if let Some(delivery) = delivery {
@@ -133,7 +130,7 @@ impl<'a> Session<'a> {
     async fn take(&mut self, delivery: Delivery, stop: &mut watch::Receiver<bool>) -> Result<(), LogError> {
         match delivery {
             Delivery::Records(records) => {
-                let busy = records.len() >= BUSY_FROM;
+                let busy = records.len() >= self.group.settings.busy_from;
                 self.read_again_at = busy.then(|| Instant::now() + self.group.settings.linger);
                 self.work(Work::Fresh(records), stop).await
             }
@@ -466,10 +463,18 @@ fn follow(group: &str, events: &[ConsumedEvent], causes: &mut Causes) -> Vec<Spa
     spans
 }
 
-/// The next delivery, not before `from`. Dropping the future loses nothing.
-async fn read(reader: &mut dyn GroupConsumer, max: usize, from: Option<Instant>) -> Result<Delivery, LogError> {
+/// The next delivery, not before `from`, and after what goes before it. Dropping the future loses nothing.
+async fn read(
+    reader: &mut dyn GroupConsumer,
+    max: usize,
+    from: Option<Instant>,
+    settings: &ConsumerSettings,
+) -> Result<Delivery, LogError> {
     if let Some(from) = from {
         sleep_until(from).await;
+    }
+    if let Some((precedence, rank)) = &settings.precedence {
+        precedence.give_way(*rank).await;
     }
     reader.next(max).await
 }

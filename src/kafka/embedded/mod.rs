@@ -145,7 +145,7 @@ impl EventLog for EmbeddedLog {
         self.shared.ask(|reply| Command::Append(events, reply, place)).await
     }
 
-    async fn consumer(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn GroupConsumer>, LogError> {
+    async fn consumer(&self, group: &str, topics: &[Topic], _: Duration) -> Result<Box<dyn GroupConsumer>, LogError> {
         let partitions = lock(&self.shared.memory).partitions_of(topics);
         if !lock(&self.shared.memory).knows(group, &partitions) {
             let copies = partitions.iter().map(|&at| Copied { group: group.to_owned(), at, next_offset: 0 }).collect();

@@ -12,7 +12,7 @@ pub(super) struct Published {
 }
 
 /// Aggregates of a generation.
-const GENERATION: usize = 32 * 1024;
+const GENERATION: usize = 128 * 1024;
 
 impl Default for Published {
     fn default() -> Self {

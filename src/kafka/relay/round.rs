@@ -61,6 +61,8 @@ pub(super) struct Round<'a> {
     /// Published and not cleared yet.
     to_clear: Vec<PendingEventId>,
     pub clear_at: Option<Instant>,
+    /// First events of their aggregates, published and to be cleared then, or with the second one.
+    first: HashMap<String, Instant>,
     /// Published, but their clear failed: a sweep that finds them clears them.
     uncleared: HashSet<PendingEventId>,
     /// The log will never take them: a sweep passes them over.
@@ -82,6 +84,7 @@ impl<'a> Round<'a> {
             published: Published::default(),
             to_clear: Vec::new(),
             clear_at: None,
+            first: HashMap::new(),
             uncleared: HashSet::new(),
             refused: HashSet::new(),
             gaps: BTreeSet::new(),
@@ -245,8 +248,7 @@ impl<'a> Round<'a> {
             }
             relay.stats.published.fetch_add(ids.len() as u64, Ordering::Relaxed);
             relay.in_flight.store(events.len(), Ordering::Relaxed);
-            self.to_clear.extend(ids);
-            self.clear_at.get_or_insert_with(|| Instant::now() + relay.settings.clear_after);
+            self.clear_later(ids);
             if let Err(error) = cleared {
                 if origin == Origin::Own {
                     self.read_again(events.into_iter().map(|event| event.aggregate));
@@ -255,6 +257,33 @@ impl<'a> Round<'a> {
             }
         }
         Ok(())
+    }
+
+    fn clear_later(&mut self, published: Vec<PendingEventId>) {
+        let settings = &self.relay.settings;
+        let now = Instant::now();
+        if settings.clear_first_after.is_zero() {
+            self.to_clear.extend(published);
+        } else {
+            for (aggregate, sequence) in published {
+                if sequence == 1 {
+                    self.first.insert(aggregate, now + settings.clear_first_after);
+                } else {
+                    if self.first.remove(&aggregate).is_some() {
+                        self.to_clear.push((aggregate.clone(), 1));
+                    }
+                    self.to_clear.push((aggregate, sequence));
+                }
+            }
+        }
+        self.clear_at.get_or_insert(now + settings.clear_after);
+    }
+
+    /// First events that no second one has followed for long enough, or all.
+    fn take_first(&mut self, all: bool) {
+        let now = Instant::now();
+        let due = self.first.extract_if(|_, due| all || *due <= now);
+        self.to_clear.extend(due.map(|(aggregate, _)| (aggregate, 1)));
     }
 
     /// An event that no attempt can publish stays in the store and holds nothing up.
@@ -266,7 +295,9 @@ impl<'a> Round<'a> {
 
     /// Clears what the log has. What cannot be cleared now is cleared later, or known to the sweep that follows.
     pub(super) async fn clear(&mut self) -> Result<(), RelayError> {
-        self.clear_at = None;
+        self.take_first(false);
+        let settings = &self.relay.settings;
+        self.clear_at = (!self.first.is_empty()).then(|| Instant::now() + settings.clear_after);
         let ids = std::mem::take(&mut self.to_clear);
         if ids.is_empty() {
             return Ok(());
@@ -298,6 +329,9 @@ impl<'a> Round<'a> {
             (settings.clock)().plus_millis(-i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
         };
         self.relay.stats.sweeps.fetch_add(1, Ordering::Relaxed);
+        if sweep == Sweep::Left {
+            self.take_first(true);
+        }
         loop {
             // Else the page would hold what is out already.
             self.clear().await?;
@@ -306,7 +340,8 @@ impl<'a> Round<'a> {
             let mut fresh = Vec::new();
             for event in page {
                 let id = (event.aggregate.clone(), event.sequence);
-                if self.uncleared.remove(&id) {
+                let is_out = id.1 == 1 && self.first.remove(&id.0).is_some();
+                if self.uncleared.remove(&id) || is_out {
                     self.to_clear.push(id);
                 } else if !self.refused.contains(&id) {
                     fresh.push(event);
@@ -344,6 +379,7 @@ impl<'a> Round<'a> {
             result = self.sweep(sweep).await;
         }
         if result.is_ok() {
+            self.take_first(true);
             result = self.clear().await;
         }
         if let Err(error) = result {

@@ -1,7 +1,7 @@
 //! One domain's database: calls that end in time, transactions, and the collections that every domain has.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
 use super::announcer::Announcer;
-use super::connections::Connections;
+use super::connections::{Connections, lock};
 use super::failure::Failure;
 use super::migrations::{Migrated, Migration, OpenError, migrate};
 use super::server::Server;
@@ -44,6 +44,7 @@ struct Inner {
     server: Server,
     database: Database,
     announcer: Arc<Announcer>,
+    own_documents: Mutex<outbox::OwnDocuments>,
     write_failed: AtomicBool,
 }
 
@@ -65,7 +66,8 @@ impl MongoDatabase {
             connections.run(async move { Ok(migrate(&migrating, migrations).await) }).await.map_err(failed)??;
         let announcer = Announcer::new();
         let (connections, write_failed) = (Arc::clone(connections), AtomicBool::new(false));
-        let inner = Inner { domain, connections, server, database, announcer, write_failed };
+        let own_documents = Mutex::default();
+        let inner = Inner { domain, connections, server, database, announcer, own_documents, write_failed };
         Ok((Self { inner: Arc::new(inner) }, migrated))
     }
 
@@ -128,8 +130,9 @@ impl MongoDatabase {
         let cause = traces::cause_of(&span);
         let inner = Arc::clone(&self.inner);
         let transacting = Box::pin(async move {
-            let (value, events) = transact(&inner.server.client, &inner.database, cause, &input, work).await?;
-            inner.announcer.announce(events);
+            let (value, committed) = transact(&inner.server.client, &inner.database, cause, &input, work).await?;
+            lock(&inner.own_documents).note(committed.documents);
+            inner.announcer.announce(committed.events);
             Ok(value)
         });
         self.write(transacting).instrument(span).await
@@ -203,8 +206,16 @@ impl MongoDatabase {
     }
 
     pub(super) async fn clear(&self, published: Vec<PendingEventId>) -> Result<(), StoreError> {
-        let database = self.inner.database.clone();
-        self.write(async move { outbox::delete(&database, published).await }).await
+        self.forget(published).await.map(drop)
+    }
+
+    /// As [`Self::clear`]; returns those that were not there.
+    pub(super) async fn forget(&self, published: Vec<PendingEventId>) -> Result<Vec<PendingEventId>, StoreError> {
+        if published.is_empty() {
+            return Ok(Vec::new());
+        }
+        let inner = Arc::clone(&self.inner);
+        self.write(async move { outbox::delete(&inner.database, &inner.own_documents, published).await }).await
     }
 
     pub(super) async fn check(&self) -> Result<(), StoreError> {

@@ -4,8 +4,12 @@
 //! Exact while a commit's delay and the clocks' skew together stay under that window: a change that becomes visible late
 //! is still found, and nothing comes twice. What is sent of an order is always its entries up to one, for they become
 //! visible in sequence and their stamps grow.
+//!
+//! A stream that goes on in this process is known by its last cursor: of it only the stamps in the window are read, and the
+//! orders of those that are new.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,13 +19,23 @@ use mongodb::bson::{Document, doc};
 use mongodb::options::Hint;
 use serde::Deserialize;
 
+use super::connections::lock;
 use super::failure::Failure;
-use super::order_documents::ORDERS;
-use super::orders::MongoOrderStore;
+use super::order_documents::{ORDERS, OrderDocument};
+use super::orders::{MongoOrderStore, by_ids};
 use crate::domain::ids::{OrderId, UserId};
+use crate::domain::orders::Order;
 
 /// In the stamps' unit.
 const WINDOW_MICROS: i64 = 60_000_000;
+
+/// Where the window of a position with this newest stamp begins.
+fn window_of(newest_micros: i64) -> i64 {
+    newest_micros.saturating_sub(WINDOW_MICROS)
+}
+
+/// Stamps of a window that one reply holds.
+const STAMPS_A_REPLY: u32 = 10_000;
 
 /// The first byte of a cursor.
 const FORMAT: u8 = 1;
@@ -72,13 +86,8 @@ impl Cursor {
         Some(Self { newest_micros: i64::from_be_bytes(*newest), recent })
     }
 
-    /// From when on a read takes what changed.
-    pub(super) fn since_micros(&self) -> i64 {
-        self.newest_micros.saturating_sub(WINDOW_MICROS)
-    }
-
-    /// The position, with what was found of the customer since [`Self::since_micros`]. `None`: what it says was sent is
-    /// not there, so another store has made it.
+    /// The position, with what was found of the customer in its window. `None`: what it says was sent is not there, so another
+    /// store has made it.
     fn resume(&self, found: &[Change]) -> Option<Position> {
         let mut position = Position { newest_micros: self.newest_micros, recent: BTreeMap::new() };
         for change in found {
@@ -109,9 +118,14 @@ impl Position {
         self.recent.insert(order, Sent { sequence, stamp_micros });
         if stamp_micros > self.newest_micros {
             self.newest_micros = stamp_micros;
-            let since = stamp_micros.saturating_sub(WINDOW_MICROS);
+            let since = self.since_micros();
             self.recent.retain(|_, sent| sent.stamp_micros >= since);
         }
+    }
+
+    /// From when on a read takes what changed.
+    fn since_micros(&self) -> i64 {
+        window_of(self.newest_micros)
     }
 
     fn has_sent(&self, change: &Change) -> bool {
@@ -119,18 +133,44 @@ impl Position {
     }
 }
 
-/// Up to `limit` entries that were not sent, oldest first, and the position before them. `None`: the cursor is another
-/// store's.
-fn unsent(cursor: &Cursor, found: Vec<Change>, limit: usize) -> Option<(Position, Vec<Change>)> {
-    let position = cursor.resume(&found)?;
-    let since = cursor.since_micros();
+/// The positions of the streams that were read recently, by customer and cursor: two generations, of which the older goes
+/// when the newer is full.
+#[derive(Debug, Default)]
+pub(super) struct Positions {
+    generations: Mutex<(Known, Known)>,
+}
+
+type Known = HashMap<(UserId, String), Arc<Position>>;
+
+/// Positions of a generation.
+const GENERATION: usize = 2_048;
+
+impl Positions {
+    fn of(&self, customer: UserId, cursor: &str) -> Option<Arc<Position>> {
+        let (recent, older) = &*lock(&self.generations);
+        let key = (customer, cursor.to_owned());
+        recent.get(&key).or_else(|| older.get(&key)).cloned()
+    }
+
+    pub(super) fn note(&self, customer: UserId, cursor: String, position: Position) {
+        let (recent, older) = &mut *lock(&self.generations);
+        if recent.len() >= GENERATION {
+            *older = std::mem::take(recent);
+        }
+        recent.insert((customer, cursor), Arc::new(position));
+    }
+}
+
+/// Up to `limit` of the entries that this position has not sent, oldest first.
+fn unsent(position: &Position, found: Vec<Change>, limit: usize) -> Vec<Change> {
+    let since = position.since_micros();
     let mut unsent: Vec<Change> = found;
     unsent.retain(|change| change.stamp_micros >= since && !position.has_sent(change));
     unsent.sort_unstable_by_key(|change| (change.stamp_micros, change.order, change.sequence));
     // An order that moves on in the index during the read may be met twice.
     unsent.dedup();
     unsent.truncate(limit);
-    Some((position, unsent))
+    unsent
 }
 
 #[derive(Deserialize)]
@@ -149,16 +189,16 @@ struct ChangedEntry {
 
 /// The index of the stream; those that begin with the customer like it would be entered as gladly, and read to the end.
 fn by_change() -> Hint {
-    Hint::Keys(doc! { "customerId": 1, "stampMicros": 1 })
+    Hint::Keys(doc! { "customerId": 1, "stampMicros": 1, "_id": 1 })
 }
 
-/// Every entry of the customer's orders that have changed since.
-async fn changed_since(
-    orders: &Collection<ChangedOrder>,
-    customer: UserId,
-    since_micros: i64,
-) -> Result<Vec<Change>, Failure> {
-    let changed = doc! { "customerId": customer.to_string(), "stampMicros": { "$gte": since_micros } };
+/// The customer's orders that have changed since.
+fn changed_since(customer: UserId, since_micros: i64) -> Document {
+    doc! { "customerId": customer.to_string(), "stampMicros": { "$gte": since_micros } }
+}
+
+/// Every entry of the orders that match.
+async fn entries(orders: &Collection<ChangedOrder>, changed: Document) -> Result<Vec<Change>, Failure> {
     let fields = doc! { "timeline.sequence": 1, "timeline.stampMicros": 1 };
     let found: Vec<ChangedOrder> =
         orders.find(changed).projection(fields).hint(by_change()).await?.try_collect().await?;
@@ -167,6 +207,41 @@ async fn changed_since(
         order.timeline.into_iter().map(change)
     });
     Ok(entries.collect())
+}
+
+/// The orders in the position's window of which it has not sent all.
+async fn moved_since(
+    orders: &Collection<OrderDocument>,
+    customer: UserId,
+    position: &Position,
+) -> Result<Vec<OrderDocument>, Failure> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Stamped {
+        #[serde(rename = "_id")]
+        id: OrderId,
+        stamp_micros: i64,
+    }
+    let stamps = orders.clone_with_type::<Stamped>();
+    let stamped = stamps.find(changed_since(customer, position.since_micros()));
+    let mut stamped =
+        stamped.projection(doc! { "stampMicros": 1 }).hint(by_change()).batch_size(STAMPS_A_REPLY).await?;
+    let mut moved = Vec::new();
+    while let Some(Stamped { id, stamp_micros }) = stamped.try_next().await? {
+        if position.recent.get(&id).is_none_or(|sent| sent.stamp_micros < stamp_micros) {
+            moved.push(id);
+        }
+    }
+    Ok(if moved.is_empty() { Vec::new() } else { orders.find(by_ids(&moved)).await?.try_collect().await? })
+}
+
+/// What a stream is to send next.
+pub(super) struct Unsent {
+    /// Before what it sends.
+    pub position: Position,
+    pub changes: Vec<Change>,
+    /// Those of the changes that were read with them.
+    pub orders: HashMap<OrderId, Order>,
 }
 
 impl MongoOrderStore {
@@ -183,8 +258,7 @@ impl MongoOrderStore {
                     .await?;
                 let Some(newest) = newest else { return Ok(Position::default()) };
                 let newest = newest.get_i64("stampMicros").unwrap_or_default();
-                let since = newest.saturating_sub(WINDOW_MICROS);
-                let mut found = changed_since(&orders, customer, since).await?;
+                let mut found = entries(&orders, changed_since(customer, window_of(newest))).await?;
                 found.sort_unstable_by_key(|change| (change.stamp_micros, change.sequence));
                 let mut position = Position::default();
                 found.iter().for_each(|change| position.send(change));
@@ -193,20 +267,31 @@ impl MongoOrderStore {
             .await
     }
 
-    /// What a stream is to send next, and where it is before that. `None`: another store's cursor.
+    /// `None`: this is no cursor of this store's.
     pub(super) async fn unsent_changes(
         &self,
         customer: UserId,
-        cursor: Cursor,
+        cursor: &str,
         limit: u32,
-    ) -> Result<Option<(Position, Vec<Change>)>, crate::store::StoreError> {
+    ) -> Result<Option<Unsent>, crate::store::StoreError> {
+        if let Some(position) = self.positions.of(customer, cursor) {
+            let (orders, read) = (self.database.collection(ORDERS), Arc::clone(&position));
+            let moved = self.database.read(async move { moved_since(&orders, customer, &read).await }).await?;
+            let changes = unsent(&position, moved.iter().flat_map(OrderDocument::changes).collect(), limit as usize);
+            let orders = moved.into_iter().map(|order| Ok((order.id, order.order()?)));
+            let orders = orders.collect::<Result<_, Failure>>()?;
+            return Ok(Some(Unsent { position: Position::clone(&position), changes, orders }));
+        }
         let orders = self.database.collection(ORDERS);
-        self.database
-            .read(async move {
-                let found = changed_since(&orders, customer, cursor.since_micros()).await?;
-                Ok(unsent(&cursor, found, limit as usize))
-            })
-            .await
+        let Some(parsed) = Cursor::decode(cursor) else { return Ok(None) };
+        let changed = changed_since(customer, window_of(parsed.newest_micros));
+        let found = self.database.read(async move { entries(&orders, changed).await }).await?;
+        let Some(position) = parsed.resume(&found) else { return Ok(None) };
+        let changes = unsent(&position, found, limit as usize);
+        if changes.is_empty() {
+            self.positions.note(customer, cursor.to_owned(), position.clone());
+        }
+        Ok(Some(Unsent { position, changes, orders: HashMap::new() }))
     }
 }
 
@@ -224,8 +309,8 @@ mod tests {
 
     /// What a stream sends that reads these, and its cursor then.
     fn read(cursor: &str, found: &[Change]) -> (Vec<Change>, String) {
-        let cursor = Cursor::decode(cursor).unwrap();
-        let (mut position, unsent) = unsent(&cursor, found.to_vec(), 100).unwrap();
+        let mut position = Cursor::decode(cursor).unwrap().resume(found).unwrap();
+        let unsent = unsent(&position, found.to_vec(), 100);
         unsent.iter().for_each(|change| position.send(change));
         (unsent, position.encode())
     }
@@ -267,9 +352,7 @@ mod tests {
     #[test]
     fn a_limit_cuts_the_newest_off() {
         let changes: Vec<_> = (0..5).map(|n| change(n, 1, n as i64)).collect();
-        let cursor = Cursor::decode(&start()).unwrap();
-        let (position, sent) = unsent(&cursor, changes.clone(), 2).unwrap();
-        assert_eq!((position, sent), (Position::default(), changes[..2].to_vec()));
+        assert_eq!(unsent(&Position::default(), changes.clone(), 2), changes[..2]);
     }
 
     #[test]
@@ -278,7 +361,7 @@ mod tests {
         let (_, cursor) = read(&start(), &sent);
         let cursor = Cursor::decode(&cursor).unwrap();
         for found in [&[][..], &sent[..1], &sent[1..], &[change(1, 1, 100), change(2, 1, 99)]] {
-            assert_eq!(unsent(&cursor, found.to_vec(), 9), None, "{found:?}");
+            assert_eq!(cursor.resume(found), None, "{found:?}");
         }
         for text in ["", "no cursor", "Mw", "AQ", &start()[1..]] {
             assert_eq!(Cursor::decode(text), None, "{text}");

@@ -11,8 +11,9 @@ use mongodb::bson::{Binary, Bson, Document, doc, serialize_to_bson};
 use serde::{Deserialize, Serialize};
 
 use super::failure::{Failure, broken};
-use super::migrations::{Change, Migration, collection, index, indexes, partial_index, unique_index};
+use super::migrations::{self, Migration, collection, index, indexes, partial_index, unique_index};
 use super::money::MoneyDocument;
+use super::order_changes::Change;
 use super::updates::Update;
 use super::values;
 use super::{consumption, outbox};
@@ -24,9 +25,12 @@ use crate::domain::time::Timestamp;
 
 pub(super) const ORDERS: &str = "orders";
 
+/// The sequence of the event that announces a new order.
+pub(super) const PLACED: i64 = 1;
+
 pub(super) const MIGRATIONS: &[Migration] = &[Migration { name: "orders", changes: orders }];
 
-fn orders() -> Vec<Change> {
+fn orders() -> Vec<migrations::Change> {
     let mut changes = Vec::from(outbox::collections());
     changes.extend([
         collection(
@@ -56,7 +60,8 @@ fn orders() -> Vec<Change> {
                 index("orders_by_customer", doc! { "customerId": 1, "placedAt": 1, "_id": 1 }),
                 index("orders_by_status", doc! { "status": 1, "placedAt": 1, "_id": 1 }),
                 index("orders_by_time", doc! { "placedAt": 1, "_id": 1 }),
-                index("orders_by_change", doc! { "customerId": 1, "stampMicros": 1 }),
+                // A stream reads the stamps of its window from it alone.
+                index("orders_by_customer_change", doc! { "customerId": 1, "stampMicros": 1, "_id": 1 }),
                 // Of the orders that have something to publish only: nearly empty whenever it is swept.
                 partial_index("orders_pending", doc! { "pending.at": 1 }, doc! { "pending.at": { "$exists": true } }),
             ],
@@ -219,6 +224,14 @@ impl OrderDocument {
         })
     }
 
+    /// Every entry of its timeline, as the stream of changes sees it.
+    pub(super) fn changes(&self) -> impl Iterator<Item = Change> {
+        let order = self.id;
+        let change =
+            move |entry: &EntryDocument| Change { stamp_micros: entry.stamp_micros, order, sequence: entry.sequence };
+        self.timeline.iter().map(change)
+    }
+
     pub(super) fn order(self) -> Result<Order, Failure> {
         let digest = self.input_digest.bytes.try_into().map_err(|_| broken("an order has no input digest"))?;
         Ok(Order {
@@ -274,17 +287,15 @@ pub(super) fn change(
 
 /// As [`change`], by a verdict and in the transaction in which the order was read: one that has moved since is a conflict,
 /// so the filter is the key alone, which is found without a plan. The event of the placement was read from the log by
-/// whoever has made the verdict, so it is published: what forgets it finds nothing left to do.
+/// whoever has made the verdict, so it is published and forgotten here. The verdict's own event is not noted here: it
+/// waits in `pending_events`, with those of the other verdicts of the transaction.
 pub(super) fn change_by_verdict(
     order: &Order,
-    event: &PendingEvent,
     (stamp_micros, mut pending): (i64, Vec<PendingEntry>),
     stamps: &Stamps,
 ) -> Result<Update, Failure> {
-    const PLACED: i64 = 1;
     let (mut fields, timeline) = moved(order, stamp_micros, stamps)?;
     pending.retain(|entry| entry.sequence != PLACED);
-    pending.push(PendingEntry::of(order, event)?);
     fields.insert("pending", serialize_to_bson(&pending)?);
     let key = doc! { "_id": order.id.to_string() };
     Ok(Update::one(key, doc! { "$set": fields, "$push": { "timeline": timeline } }))

@@ -1,7 +1,11 @@
-//! The outbox of the orders: what is still to be published of an order is noted in its own document, and a sweep makes the
-//! event anew. What has no order, a dead letter, waits in `pending_events` like elsewhere.
+//! The outbox of the orders, in two places. That an order was placed, or moved on by whoever asked for it, is noted in its own
+//! document, which is all that such a change writes, and a sweep makes the event anew. What commits in transactions of
+//! many, verdicts and dead letters, waits in `pending_events` like elsewhere.
+//!
+//! A verdict is always an order's second event, and its transaction forgets that the first is pending. So of an order what
+//! is in `pending_events` comes before what is in its document.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
@@ -9,7 +13,7 @@ use mongodb::bson::doc;
 use tokio::sync::{mpsc, watch};
 
 use super::failure::{Failure, broken};
-use super::order_documents::{ORDERS, OrderDocument, forget};
+use super::order_documents::{ORDERS, OrderDocument, PLACED, forget};
 use super::orders::MongoOrderStore;
 use super::outbox;
 use super::values::date;
@@ -18,6 +22,9 @@ use crate::domain::ids::OrderId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::outbox::{Backlog, Outbox, PendingEventId};
+
+/// The sequence of a verdict's event.
+const VERDICT: i64 = 2;
 
 #[async_trait]
 impl Outbox for MongoOrderStore {
@@ -38,7 +45,7 @@ impl Outbox for MongoOrderStore {
             return Ok(Vec::new());
         }
         let orders = self.database.collection::<OrderDocument>(ORDERS);
-        let mut events = self
+        let mut of_orders = self
             .database
             .read(async move {
                 // By the index, so those that have waited longest.
@@ -54,21 +61,22 @@ impl Outbox for MongoOrderStore {
                 Ok(events)
             })
             .await?;
+        let behind: BTreeSet<&String> =
+            of_orders.iter().filter(|event| event.sequence > VERDICT).map(|event| &event.aggregate).collect();
+        let behind: Vec<String> = behind.into_iter().cloned().collect();
+        let mut events = self.database.pending_of(&behind).await?;
+        events.append(&mut of_orders);
         let rest = limit.saturating_sub(events.len() as u32);
         if rest > 0 {
-            events.extend(self.database.pending(before, rest).await?);
+            let others = self.database.pending(before, rest).await?;
+            events.extend(others.into_iter().filter(|event| behind.binary_search(&event.aggregate).is_err()));
         }
         Ok(events)
     }
 
     async fn pending_of(&self, aggregates: &[String]) -> Result<Vec<PendingEvent>, StoreError> {
-        let (mut of_orders, mut others) = (Vec::new(), Vec::new());
-        for aggregate in aggregates {
-            match aggregate.parse::<OrderId>() {
-                Ok(id) => of_orders.push(id.to_string()),
-                Err(_) => others.push(aggregate.clone()),
-            }
-        }
+        let ids = aggregates.iter().filter_map(|aggregate| aggregate.parse::<OrderId>().ok());
+        let of_orders: Vec<String> = ids.map(|id| id.to_string()).collect();
         let orders = self.database.collection::<OrderDocument>(ORDERS);
         let waiting = doc! { "_id": { "$in": of_orders }, "pending.at": { "$exists": true } };
         let of_orders = self.database.read(async move {
@@ -79,8 +87,9 @@ impl Outbox for MongoOrderStore {
             }
             Ok(events)
         });
-        let mut events = of_orders.await?;
-        events.extend(self.database.pending_of(&others).await?);
+        let mut events = self.database.pending_of(aggregates).await?;
+        events.extend(of_orders.await?);
+        events.sort_by(|one, other| (&one.aggregate, one.sequence).cmp(&(&other.aggregate, other.sequence)));
         Ok(events)
     }
 
@@ -93,9 +102,17 @@ impl Outbox for MongoOrderStore {
     }
 
     async fn clear(&self, published: Vec<PendingEventId>) -> Result<(), StoreError> {
-        let mut of_orders: BTreeMap<OrderId, Vec<i64>> = BTreeMap::new();
-        let mut others = Vec::new();
-        for (aggregate, sequence) in published {
+        let (placed, later): (Vec<_>, Vec<_>) = published.into_iter().partition(|(_, sequence)| *sequence == PLACED);
+        let mut verdicts: HashSet<String> =
+            later.iter().filter(|(_, sequence)| *sequence == VERDICT).map(|(aggregate, _)| aggregate.clone()).collect();
+        let elsewhere = self.database.forget(later).await?;
+        for (aggregate, _) in &elsewhere {
+            verdicts.remove(aggregate);
+        }
+        let (mut of_orders, mut others): (BTreeMap<OrderId, Vec<i64>>, _) = (BTreeMap::new(), Vec::new());
+        // That a judged order was placed its verdict has forgotten.
+        let placed = placed.into_iter().filter(|(aggregate, _)| !verdicts.contains(aggregate));
+        for (aggregate, sequence) in placed.chain(elsewhere) {
             match aggregate.parse() {
                 Ok(id) => of_orders.entry(id).or_default().push(sequence),
                 Err(_) => others.push((aggregate, sequence)),

@@ -13,7 +13,7 @@ use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::Hint;
 
 use super::failure::{Failure, broken};
-use super::order_changes::Cursor;
+use super::order_changes::{Positions, Unsent};
 use super::order_documents::{MIGRATIONS, ORDERS, OrderDocument, Stamps, change, change_by_verdict};
 use super::order_insertion;
 use super::outbox;
@@ -36,9 +36,11 @@ use crate::telemetry::traces;
 pub struct MongoOrderStore {
     pub(super) database: super::database::MongoDatabase,
     stamps: Arc<Stamps>,
+    /// Of the streams of changes.
+    pub(super) positions: Positions,
 }
 
-super::store_over_database!(MongoOrderStore, Orders, MIGRATIONS, stamps: Arc::default());
+super::store_over_database!(MongoOrderStore, Orders, MIGRATIONS, stamps: Arc::default(), positions: Positions::default());
 
 #[async_trait]
 impl OrderStore for MongoOrderStore {
@@ -162,7 +164,10 @@ impl OrderStore for MongoOrderStore {
     }
 
     async fn latest_change(&self, customer: UserId) -> Result<String, StoreError> {
-        Ok(self.newest_position(customer).await?.encode())
+        let position = self.newest_position(customer).await?;
+        let cursor = position.encode();
+        self.positions.note(customer, cursor.clone(), position);
+        Ok(cursor)
     }
 
     async fn changes_after(
@@ -171,26 +176,28 @@ impl OrderStore for MongoOrderStore {
         cursor: &str,
         limit: u32,
     ) -> Result<Option<Vec<OrderChangeEntry>>, StoreError> {
-        let Some(cursor) = Cursor::decode(cursor) else { return Ok(None) };
-        let Some((mut position, changes)) = self.unsent_changes(customer, cursor, limit).await? else {
-            return Ok(None);
-        };
-        if changes.is_empty() {
-            return Ok(Some(Vec::new()));
+        let Some(unsent) = self.unsent_changes(customer, cursor, limit).await? else { return Ok(None) };
+        let Unsent { mut position, changes, mut orders } = unsent;
+        let missing: Vec<OrderId> =
+            changes.iter().map(|change| change.order).filter(|order| !orders.contains_key(order)).collect();
+        if !missing.is_empty() {
+            orders.extend(self.orders(&missing).await?.into_iter().map(|order| (order.id, order)));
         }
-        let ids: Vec<OrderId> = changes.iter().map(|change| change.order).collect();
-        let orders: HashMap<_, _> = self.orders(&ids).await?.into_iter().map(|order| (order.id, order)).collect();
         let entries = changes.into_iter().map(|change| {
             position.send(&change);
             let order = orders.get(&change.order).cloned();
             let order = order.ok_or_else(|| broken(format!("the order {} is gone", change.order)))?;
             Ok(OrderChangeEntry { cursor: position.encode(), sequence: change.sequence, order })
         });
-        entries.collect::<Result<_, Failure>>().map(Some).map_err(StoreError::from)
+        let entries: Vec<OrderChangeEntry> = entries.collect::<Result<_, Failure>>()?;
+        if let Some(last) = entries.last() {
+            self.positions.note(customer, last.cursor.clone(), position);
+        }
+        Ok(Some(entries))
     }
 }
 
-fn by_ids(ids: &[OrderId]) -> Document {
+pub(super) fn by_ids(ids: &[OrderId]) -> Document {
     doc! { "_id": { "$in": ids.iter().map(|id| Bson::from(id.to_string())).collect::<Vec<_>>() } }
 }
 
@@ -248,11 +255,10 @@ fn judge<'a>(
         let mut updates = Vec::new();
         for (id, verdict) in verdicts {
             let Some((read, order)) = stored.get_mut(id) else { continue };
-            let Some(mut event) = order.apply_verdict(verdict, at) else { continue };
-            tx.trace(&mut event);
-            updates.push(change_by_verdict(order, &event, read.clone(), stamps)?);
+            let Some(event) = order.apply_verdict(verdict, at) else { continue };
+            updates.push(change_by_verdict(order, read.clone(), stamps)?);
             judged.push(Judged { placed_at: order.created_at, status: order.status });
-            tx.publish(event);
+            tx.emit(event);
         }
         if updates.is_empty() {
             return Ok(judged);

@@ -3,7 +3,8 @@
 //! The events of a transaction wait in one document, or in a few where they are many or long: a batch of decisions costs
 //! one insert and one removal instead of two of each for every order.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Mutex;
 
 use futures_util::TryStreamExt;
 use mongodb::bson::oid::ObjectId;
@@ -12,6 +13,7 @@ use mongodb::bson::{Bson, DateTime, Document, Regex, doc};
 use mongodb::{ClientSession, Collection, Database};
 use serde::{Deserialize, Serialize};
 
+use super::connections::lock;
 use super::failure::{Failure, broken};
 use super::migrations::{Change, collection, indexes, unique_index};
 use super::updates::{self, Update};
@@ -130,14 +132,51 @@ impl TryFrom<EventDocument> for PendingEvent {
     }
 }
 
+/// Returns the documents, for [`OwnDocuments::note`] once they are committed.
 pub(super) async fn insert(
     database: &Database,
     session: &mut ClientSession,
     events: &[PendingEvent],
-) -> Result<(), Failure> {
+) -> Result<Vec<Waiting>, Failure> {
     let documents = PendingDocument::all(events);
-    database.collection::<PendingDocument>(PENDING_EVENTS).insert_many(documents).session(session).await?;
-    Ok(())
+    database.collection::<PendingDocument>(PENDING_EVENTS).insert_many(&documents).session(session).await?;
+    Ok(documents.into_iter().map(|document| Waiting { id: document.id, ids: document.ids }).collect())
+}
+
+/// What this process has committed and not removed yet, by the ids of the events: such a document is removed without being
+/// looked for.
+#[derive(Debug, Default)]
+pub(super) struct OwnDocuments {
+    by_event: HashMap<String, (ObjectId, usize)>,
+}
+
+/// The most events that are remembered; the documents of others are looked for.
+const MAX_OWN: usize = 64 * 1024;
+
+impl OwnDocuments {
+    pub(super) fn note(&mut self, documents: Vec<Waiting>) {
+        for Waiting { id, ids } in documents {
+            let events = ids.len();
+            if self.by_event.len() + events <= MAX_OWN {
+                self.by_event.extend(ids.into_iter().map(|event| (event, (id, events))));
+            }
+        }
+    }
+
+    /// Takes from `published` the events of every document that has no others, and returns these documents.
+    fn take_whole(&mut self, published: &mut BTreeMap<String, PendingEventId>) -> Vec<ObjectId> {
+        let mut found: HashMap<ObjectId, (usize, Vec<String>)> = HashMap::new();
+        for event in published.keys() {
+            if let Some((document, events)) = self.by_event.remove(event) {
+                found.entry(document).or_insert_with(|| (events, Vec::new())).1.push(event.clone());
+            }
+        }
+        found.retain(|_, (events, ids)| *events == ids.len());
+        for id in found.values().flat_map(|(_, ids)| ids) {
+            published.remove(id);
+        }
+        found.into_keys().collect()
+    }
 }
 
 /// Up to `limit` events older than `before`, each aggregate's in sequence.
@@ -220,39 +259,53 @@ pub(super) async fn count(
 }
 
 /// Events of one transaction, as far as their removal needs to know them.
-#[derive(Deserialize)]
-struct Waiting {
+#[derive(Debug, Deserialize)]
+pub(super) struct Waiting {
     #[serde(rename = "_id")]
     id: ObjectId,
     ids: Vec<String>,
 }
 
-/// Forgets these: whole documents in one command, and of the others, if there are any, what is meant of them.
-pub(super) async fn delete(database: &Database, published: Vec<PendingEventId>) -> Result<(), Failure> {
-    if published.is_empty() {
-        return Ok(());
-    }
-    let pending = database.collection::<Waiting>(PENDING_EVENTS);
-    let published: BTreeMap<String, PendingEventId> =
+/// Forgets these: whole documents in one command, and of the others, if there are any, what is meant of them. Returns those
+/// that were not there.
+pub(super) async fn delete(
+    database: &Database,
+    own: &Mutex<OwnDocuments>,
+    published: Vec<PendingEventId>,
+) -> Result<Vec<PendingEventId>, Failure> {
+    let mut published: BTreeMap<String, PendingEventId> =
         published.into_iter().map(|id| (id_of(&id.0, id.1), id)).collect();
-    let any = doc! { "ids": { "$in": published.keys().collect::<Vec<_>>() } };
-    loop {
-        let found = pending.find(any.clone()).projection(doc! { "ids": 1 }).await?;
+    let own = lock(own).take_whole(&mut published);
+    if !own.is_empty() {
+        remove(database, own).await?;
+    }
+    let mut missing: BTreeSet<String> = published.keys().cloned().collect();
+    while !published.is_empty() {
+        let any = doc! { "ids": { "$in": published.keys().collect::<Vec<_>>() } };
+        let found = database.collection::<Waiting>(PENDING_EVENTS).find(any).projection(doc! { "ids": 1 }).await?;
         let found: Vec<Waiting> = found.try_collect().await?;
+        for id in found.iter().flat_map(|waiting| &waiting.ids) {
+            missing.remove(id);
+        }
         let (whole, partly): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|waiting| waiting.ids.iter().all(|id| published.contains_key(id)));
         if !whole.is_empty() {
-            let whole: Vec<ObjectId> = whole.into_iter().map(|waiting| waiting.id).collect();
-            pending.delete_many(doc! { "_id": { "$in": whole } }).await?;
+            remove(database, whole.into_iter().map(|waiting| waiting.id).collect()).await?;
         }
         let forgotten: Vec<Update> = partly.into_iter().map(|waiting| waiting.without(&published)).collect();
         let expected = forgotten.len() as u64;
         if expected == 0 || updates::update(database, None, PENDING_EVENTS, forgotten, false).await?.matched == expected
         {
-            return Ok(());
+            break;
         }
         // Another process has forgotten some of the same document meanwhile.
     }
+    Ok(published.into_iter().filter(|(id, _)| missing.contains(id)).map(|(_, id)| id).collect())
+}
+
+async fn remove(database: &Database, documents: Vec<ObjectId>) -> Result<(), Failure> {
+    database.collection::<Document>(PENDING_EVENTS).delete_many(doc! { "_id": { "$in": documents } }).await?;
+    Ok(())
 }
 
 impl Waiting {
@@ -265,5 +318,42 @@ impl Waiting {
         let change =
             [doc! { "$set": { "ids": left, "events": events } }, doc! { "$set": { "at": { "$min": "$events.at" } } }];
         Update::one(doc! { "_id": self.id, "ids": self.ids }, change.map(Bson::from).to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn published(sequences: impl IntoIterator<Item = i64>) -> BTreeMap<String, PendingEventId> {
+        sequences.into_iter().map(|sequence| (id_of("ord_1", sequence), ("ord_1".to_owned(), sequence))).collect()
+    }
+
+    #[test]
+    fn an_own_document_is_taken_when_all_of_its_events_are_published() {
+        let (first, second) = (ObjectId::new(), ObjectId::new());
+        let ids = |sequences: std::ops::Range<i64>| sequences.map(|sequence| id_of("ord_1", sequence)).collect();
+        let mut own = OwnDocuments::default();
+        own.note(vec![Waiting { id: first, ids: ids(1..3) }, Waiting { id: second, ids: ids(3..6) }]);
+        let mut events = published([1, 2, 3, 9]);
+        assert_eq!(own.take_whole(&mut events), [first]);
+        assert_eq!(events, published([3, 9]), "a part of a document, and another process's event, are looked for");
+        let mut rest = published([4, 5]);
+        assert_eq!(
+            own.take_whole(&mut rest),
+            [],
+            "of a document that was looked for once the rest is looked for as well"
+        );
+        assert_eq!(rest, published([4, 5]));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut own = OwnDocuments::default();
+        for _ in 0..MAX_OWN / MAX_EVENTS + 1 {
+            let ids = (0..MAX_EVENTS).map(|_| ObjectId::new().to_hex()).collect();
+            own.note(vec![Waiting { id: ObjectId::new(), ids }]);
+        }
+        assert!(own.by_event.len() <= MAX_OWN);
     }
 }

@@ -28,8 +28,7 @@ pub struct Tx {
     database: Database,
     /// Saved with the commit.
     pending: Vec<PendingEvent>,
-    /// Announced after it.
-    committed: Vec<PendingEvent>,
+    committed: Committed,
     undone: bool,
     attempt: u32,
     /// What caused the transaction, as far as a trace is known.
@@ -62,20 +61,11 @@ impl Tx {
         Ok(found.stream(&mut self.session).try_collect().await?)
     }
 
-    /// Saves an event with the state, all of a transaction in one command, and publishes it after the commit.
+    /// Saves an event with the state, all of a transaction in one command, and publishes it after the commit. It becomes
+    /// one of its cause's trace.
     pub(super) fn emit(&mut self, mut event: PendingEvent) {
-        self.trace(&mut event);
+        self.causes.trace(&mut event, self.cause);
         self.pending.push(event);
-    }
-
-    /// Makes an event one of its cause's trace.
-    pub(super) fn trace(&self, event: &mut PendingEvent) {
-        self.causes.trace(event, self.cause);
-    }
-
-    /// Publishes an event after the commit. That it is pending the work has saved in a form of its own.
-    pub(super) fn publish(&mut self, event: PendingEvent) {
-        self.committed.push(event);
     }
 
     /// Takes back everything that was written; the work's result is answered all the same.
@@ -103,21 +93,29 @@ impl Tx {
         if self.pending.is_empty() {
             return Ok(());
         }
-        outbox::insert(&self.database, &mut self.session, &self.pending).await?;
-        self.committed.append(&mut self.pending);
+        let documents = outbox::insert(&self.database, &mut self.session, &self.pending).await?;
+        self.committed = Committed { events: std::mem::take(&mut self.pending), documents };
         Ok(())
     }
 }
 
-/// Runs work until its transaction is committed or fails for a reason of its own; returns its result and the events to
-/// announce.
+/// What a commit leaves to do.
+#[derive(Default)]
+pub(super) struct Committed {
+    /// To be announced.
+    pub events: Vec<PendingEvent>,
+    /// Where they wait until they are published.
+    pub documents: Vec<outbox::Waiting>,
+}
+
+/// Runs work until its transaction is committed or fails for a reason of its own; returns its result with what it committed.
 pub(super) async fn transact<C, T>(
     client: &Client,
     database: &Database,
     cause: Option<TraceParent>,
     input: &C,
     work: impl for<'a> Fn(&'a mut Tx, &'a C) -> BoxFuture<'a, Result<T, Failure>>,
-) -> Result<(T, Vec<PendingEvent>), Failure> {
+) -> Result<(T, Committed), Failure> {
     let mut session = client.start_session().await?;
     let began = Instant::now();
     let mut attempt = 0;
@@ -132,7 +130,7 @@ pub(super) async fn transact<C, T>(
             session,
             database: database.clone(),
             pending: Vec::new(),
-            committed: Vec::new(),
+            committed: Committed::default(),
             undone: false,
             attempt,
             cause,
@@ -165,9 +163,8 @@ async fn run<C, T>(
     work: &impl for<'a> Fn(&'a mut Tx, &'a C) -> BoxFuture<'a, Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let mut outcome = work(tx, input).await;
-    if tx.undone {
-        tx.committed.clear();
-    } else if outcome.is_ok()
+    if !tx.undone
+        && outcome.is_ok()
         && let Err(failure) = tx.save_pending().await
     {
         outcome = Err(failure);

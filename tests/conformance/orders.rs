@@ -149,7 +149,7 @@ async fn no_limit_parts_an_event_of_an_order_from_the_one_before_it(orders: Orde
     for limit in 1..9 {
         let mut last: HashMap<String, i64> = HashMap::new();
         let found = orders.outbox.pending(END, limit).await.unwrap();
-        assert!(found.len() >= usize::min(limit as usize, 7), "{limit}: {}", found.len());
+        assert_eq!(found.len(), usize::min(limit as usize, 7), "limit {limit}");
         for event in found {
             let before = last.insert(event.aggregate, event.sequence).unwrap_or(1);
             assert_eq!(event.sequence, before + 1, "limit {limit}");

@@ -66,10 +66,14 @@ impl Outbox for MongoOrderStore {
         let behind: Vec<String> = behind.into_iter().cloned().collect();
         let mut events = self.database.pending_of(&behind).await?;
         events.append(&mut of_orders);
-        let rest = limit.saturating_sub(events.len() as u32);
+        in_sequence(&mut events);
+        events.truncate(limit as usize);
+        let rest = limit as usize - events.len();
         if rest > 0 {
-            let others = self.database.pending(before, rest).await?;
-            events.extend(others.into_iter().filter(|event| behind.binary_search(&event.aggregate).is_err()));
+            // Beyond those that are there already.
+            let others = self.database.pending(before, (rest + behind.len()) as u32).await?;
+            let others = others.into_iter().filter(|event| behind.binary_search(&event.aggregate).is_err());
+            events.extend(others.take(rest));
         }
         Ok(events)
     }
@@ -89,7 +93,7 @@ impl Outbox for MongoOrderStore {
         });
         let mut events = self.database.pending_of(aggregates).await?;
         events.extend(of_orders.await?);
-        events.sort_by(|one, other| (&one.aggregate, one.sequence).cmp(&(&other.aggregate, other.sequence)));
+        in_sequence(&mut events);
         Ok(events)
     }
 
@@ -128,6 +132,10 @@ impl Outbox for MongoOrderStore {
     async fn check(&self) -> Result<(), StoreError> {
         self.database.check().await
     }
+}
+
+fn in_sequence(events: &mut [PendingEvent]) {
+    events.sort_unstable_by(|one, other| (&one.aggregate, one.sequence).cmp(&(&other.aggregate, other.sequence)));
 }
 
 /// The order's pending events in sequence, up to the first that is too young.

@@ -3,7 +3,8 @@
 //! Verdicts that come late say that it is so. In a rush of new orders, which come in large commits then, relay and
 //! consumers of the order flow give way; what they do later costs less, because their batches are larger. And while
 //! verdicts are late, consumers of the background (recommendations) give way to them. Nobody waits for ever: a precedence
-//! that lasts has its pauses, in which all go on as ever. Mails go on, fewer at a time, for one may be about a sign-in.
+//! that lasts has its pauses, in which all go on as ever, and a group's member that waits still counts as at work. Mails go
+//! on, fewer at a time, for one may be about a sign-in.
 //!
 //! Only a process that both accepts orders and applies verdicts knows of a rush; where roles are apart, so are the machines.
 
@@ -15,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 /// How long new orders go before their verdicts at a time, and from one time to the next.
 const RUSH: Limits = Limits { longest: Duration::from_secs(2), pause: Duration::from_secs(4) };
 /// How long verdicts go before the background at a time, and from one time to the next.
-const BACKLOG: Limits = Limits { longest: Duration::from_secs(15), pause: Duration::from_secs(15) };
+const BACKLOG: Limits = Limits { longest: Duration::from_secs(7), pause: Duration::from_secs(7) };
 
 /// New orders of a commit from which on it belongs to a rush, and how soon the next such commit follows.
 const RUSH_FROM: usize = 24;

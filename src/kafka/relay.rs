@@ -38,8 +38,9 @@ pub struct RelaySettings {
     /// Published events are cleared from the store after this long, or when there are `clear_batch` of them.
     pub clear_after: Duration,
     pub clear_batch: usize,
-    /// The same of an aggregate's first event that no second one follows: where that makes the store forget the first,
-    /// it is worth waiting for. Not longer than `sweep_age`, after which others would publish it again.
+    /// How old an aggregate's first event is when it is cleared at the latest, if no second one has followed: where that
+    /// makes the store forget the first, it is worth waiting for. Less than `sweep_age`, after which others would publish it
+    /// again.
     pub clear_first_after: Duration,
     /// What goes before publishing for a while.
     pub precedence: Option<Arc<Precedence>>,
@@ -181,7 +182,11 @@ impl Relay {
                         round.sweep = Some(Sweep::All);
                     }
                     if let Some(precedence) = &self.settings.precedence {
-                        precedence.give_way(Rank::OrderFlow).await;
+                        tokio::select! {
+                            biased;
+                            () = stopped(&mut stop) => {}
+                            () = precedence.give_way(Rank::OrderFlow) => {}
+                        }
                         let room = self.settings.max_commits.saturating_sub(commits.len());
                         commits.extend(std::iter::from_fn(|| inbox.as_mut()?.try_recv().ok()).take(room));
                     }

@@ -320,7 +320,7 @@ impl Maker<'_> {
             outbox_depth: self.gauges("souk_outbox_events", "Events that wait to be published.", &["domain"])?,
             outbox_oldest_seconds: self.times(
                 "souk_outbox_oldest_seconds",
-                "Age of the oldest event that waits to be published.",
+                "Age of the oldest event that waits to be published, or to be forgotten after it.",
                 &["domain"],
             )?,
             outbox_published: of_domain("souk_outbox_events_published_total", "Events that the log has acknowledged.")?,

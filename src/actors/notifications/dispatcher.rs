@@ -41,7 +41,7 @@ const BESIDE_DELIVERY: Duration = Duration::from_secs(10);
 /// Waits while the store is away.
 const STORE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// Mails in hand at a time under restraint: one that stalls does not hold up all others.
+/// Mails in hand at a time under restraint, but for the worker that takes only critical mail: it is never restrained.
 const RESTRAINED: usize = 2;
 /// How soon it is asked whether a restraint has ended.
 const RESTRAINT_PAUSE: Duration = Duration::from_millis(250);
@@ -128,6 +128,8 @@ struct Dispatcher {
     /// Something due of the lane may be in the store.
     left_critical: bool,
     left_standard: bool,
+    /// Workers were left idle for the restraint.
+    restrained: bool,
     pause: Duration,
     foreign_writes: watch::Receiver<u64>,
     store_closed: bool,
@@ -152,6 +154,7 @@ impl Dispatcher {
             claim_at: Some(Instant::now()),
             left_critical: false,
             left_standard: false,
+            restrained: false,
             pause: STORE_PAUSE.0,
             foreign_writes: tools.foreign_writes.clone(),
             store_closed: false,
@@ -260,23 +263,17 @@ impl Dispatcher {
     }
 
     fn next_pair(&mut self) -> Option<(usize, Claimed)> {
-        if self.is_restrained() {
-            return None;
-        }
         if self.critical_idle.is_some()
             && let Some(claimed) = self.lanes.pop_critical()
         {
             return self.critical_idle.take().map(|worker| (worker, claimed));
         }
-        if self.idle.is_empty() {
+        self.restrained = self.deliveries.len() >= RESTRAINED && !self.lanes.is_empty() && (self.tools.restraint)();
+        if self.idle.is_empty() || self.restrained {
             return None;
         }
         let claimed = self.lanes.pop()?;
         self.idle.pop().map(|worker| (worker, claimed))
-    }
-
-    fn is_restrained(&self) -> bool {
-        self.deliveries.len() >= RESTRAINED && !self.lanes.is_empty() && (self.tools.restraint)()
     }
 
     fn make_idle(&mut self, worker: usize) {
@@ -290,7 +287,7 @@ impl Dispatcher {
     async fn wait(&mut self, stop: &mut watch::Receiver<bool>) {
         let has_room = self.room(Lane::Critical) > 0 || self.room(Lane::Standard) > 0;
         let claim_at = self.claim_at.filter(|_| has_room);
-        let look_again = self.is_restrained().then(|| Instant::now() + RESTRAINT_PAUSE);
+        let look_again = self.restrained.then(|| Instant::now() + RESTRAINT_PAUSE);
         let claim_at = claim_at.into_iter().chain(look_again).min();
         let due = async {
             match claim_at {
@@ -311,7 +308,7 @@ impl Dispatcher {
         match woken {
             Woken::Stop | Woken::Due => {}
             Woken::Delivered(delivered) => self.delivered(delivered).await,
-            // With so many in hand all workers are busy: the claim that follows takes what was queued, of both lanes.
+            // With so many waiting the workers are busy, or restrained: the claim that follows takes what was queued, of both lanes.
             Woken::Queued if !self.is_half_empty(Lane::Critical) => self.left_critical = true,
             Woken::Queued => self.claim_at = Some(Instant::now()),
             Woken::StoreClosed => self.store_closed = true,

@@ -20,6 +20,7 @@ const GAP: Duration = Duration::from_millis(250);
 /// Of the time, how much is pause at least, in parts of a round: what is looked at again and again costs a fifth of what
 /// it could.
 const PAUSE_OF_ROUND: u32 = 4;
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// After a failed round.
 const WAIT: Duration = Duration::from_secs(1);
 /// Users of one round.
@@ -33,7 +34,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         match round(&shared).await {
             Ok(more) => {
                 failing = false;
-                let pause = began.elapsed() * PAUSE_OF_ROUND;
+                let pause = (began.elapsed() * PAUSE_OF_ROUND).min(LONGEST_PAUSE);
                 if more {
                     tokio::time::sleep(pause).await;
                 } else {

@@ -222,6 +222,7 @@ impl<'a> Round<'a> {
             });
             let ids: Vec<PendingEventId> =
                 batch.iter().map(|event| (event.aggregate.clone(), event.sequence)).collect();
+            let made: Vec<Timestamp> = batch.iter().map(|event| event.at).collect();
             if ids.is_empty() {
                 continue;
             }
@@ -248,7 +249,7 @@ impl<'a> Round<'a> {
             }
             relay.stats.published.fetch_add(ids.len() as u64, Ordering::Relaxed);
             relay.in_flight.store(events.len(), Ordering::Relaxed);
-            self.clear_later(ids);
+            self.clear_later(ids, made);
             if let Err(error) = cleared {
                 if origin == Origin::Own {
                     self.read_again(events.into_iter().map(|event| event.aggregate));
@@ -259,15 +260,16 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    fn clear_later(&mut self, published: Vec<PendingEventId>) {
+    fn clear_later(&mut self, published: Vec<PendingEventId>, made: Vec<Timestamp>) {
         let settings = &self.relay.settings;
-        let now = Instant::now();
+        let (now, time) = (Instant::now(), (settings.clock)());
         if settings.clear_first_after.is_zero() {
             self.to_clear.extend(published);
         } else {
-            for (aggregate, sequence) in published {
-                if sequence == 1 {
-                    self.first.insert(aggregate, now + settings.clear_first_after);
+            for ((aggregate, sequence), made) in published.into_iter().zip(made) {
+                let age = Duration::from_millis(time.millis_since(made).max(0).unsigned_abs());
+                if sequence == 1 && age < settings.clear_first_after {
+                    self.first.insert(aggregate, now + settings.clear_first_after.saturating_sub(age));
                 } else {
                     if self.first.remove(&aggregate).is_some() {
                         self.to_clear.push((aggregate.clone(), 1));

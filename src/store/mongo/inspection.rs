@@ -75,13 +75,18 @@ async fn look(client: &Client, database: &Database, migrations: &[Migration]) ->
     let server = server(client).await?;
     let found = version(database).await?;
     let mut missing_indexes = Vec::new();
-    for migration in migrations.iter().take(found as usize) {
-        for change in (migration.changes)() {
-            let Change::Indexes { collection, indexes } = change else { continue };
-            let there = index_names(database, collection).await?;
-            let wanted = indexes.into_iter().filter_map(|index| index.options?.name);
-            missing_indexes
-                .extend(wanted.filter(|name| !there.contains(name)).map(|name| format!("{collection}.{name}")));
+    for change in migrations.iter().take(found as usize).flat_map(|migration| (migration.changes)()) {
+        match change {
+            Change::Indexes { collection, indexes } => {
+                let there = index_names(database, collection).await?;
+                let wanted = indexes.into_iter().filter_map(|index| index.options?.name);
+                missing_indexes
+                    .extend(wanted.filter(|name| !there.contains(name)).map(|name| format!("{collection}.{name}")));
+            }
+            Change::DropIndex { collection, name } => {
+                missing_indexes.retain(|missing| *missing != format!("{collection}.{name}"));
+            }
+            Change::Collection { .. } => {}
         }
     }
     let version = (found, migrations.len() as u32);

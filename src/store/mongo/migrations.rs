@@ -17,6 +17,7 @@ use super::failure::Failure;
 const MIGRATIONS: &str = "migrations";
 /// The collection is there.
 const NAMESPACE_EXISTS: i32 = 48;
+const INDEX_NOT_FOUND: i32 = 27;
 
 /// One step; its place in the list is its version, so a step that was released never changes or moves.
 pub struct Migration {
@@ -34,6 +35,11 @@ pub enum Change {
     Indexes {
         collection: &'static str,
         indexes: Vec<IndexModel>,
+    },
+    /// Drops an index that an earlier step has made.
+    DropIndex {
+        collection: &'static str,
+        name: &'static str,
     },
 }
 
@@ -161,18 +167,24 @@ pub(super) async fn version(database: &Database) -> Result<u32, Failure> {
 async fn make(database: &Database, change: Change) -> Result<(), Failure> {
     match change {
         Change::Collection { name, validator } => match database.create_collection(name).validator(validator).await {
-            Err(error) if is_there(&error) => Ok(()),
+            Err(error) if is_command_error(&error, NAMESPACE_EXISTS) => Ok(()),
             made => Ok(made?),
         },
         Change::Indexes { collection, indexes } => {
             database.collection::<Document>(collection).create_indexes(indexes).await?;
             Ok(())
         }
+        Change::DropIndex { collection, name } => {
+            match database.collection::<Document>(collection).drop_index(name).await {
+                Err(error) if is_command_error(&error, INDEX_NOT_FOUND) => Ok(()),
+                dropped => Ok(dropped?),
+            }
+        }
     }
 }
 
-fn is_there(error: &mongodb::error::Error) -> bool {
-    matches!(&*error.kind, mongodb::error::ErrorKind::Command(command) if command.code == NAMESPACE_EXISTS)
+fn is_command_error(error: &mongodb::error::Error, code: i32) -> bool {
+    matches!(&*error.kind, mongodb::error::ErrorKind::Command(command) if command.code == code)
 }
 
 /// False: another process has done the step meanwhile.

@@ -140,24 +140,41 @@ pub(super) struct Positions {
     generations: Mutex<(Known, Known)>,
 }
 
-type Known = HashMap<(UserId, String), Arc<Position>>;
+#[derive(Debug, Default)]
+struct Known {
+    positions: HashMap<(UserId, String), Arc<Position>>,
+    /// Orders in all of them.
+    orders: usize,
+}
 
-/// Positions of a generation.
+/// Positions of a generation, and orders in them: some 10 MB.
 const GENERATION: usize = 2_048;
+const GENERATION_ORDERS: usize = 128 * 1024;
 
 impl Positions {
     fn of(&self, customer: UserId, cursor: &str) -> Option<Arc<Position>> {
         let (recent, older) = &*lock(&self.generations);
         let key = (customer, cursor.to_owned());
-        recent.get(&key).or_else(|| older.get(&key)).cloned()
+        recent.positions.get(&key).or_else(|| older.positions.get(&key)).cloned()
     }
 
     pub(super) fn note(&self, customer: UserId, cursor: String, position: Position) {
         let (recent, older) = &mut *lock(&self.generations);
-        if recent.len() >= GENERATION {
+        if recent.positions.len() >= GENERATION || recent.orders >= GENERATION_ORDERS {
             *older = std::mem::take(recent);
         }
-        recent.insert((customer, cursor), Arc::new(position));
+        recent.orders += position.recent.len();
+        let replaced = recent.positions.insert((customer, cursor), Arc::new(position));
+        recent.orders -= replaced.map_or(0, |position| position.recent.len());
+    }
+
+    /// A stream has gone on from here. Another one that is at the same place reads the whole window once.
+    pub(super) fn forget(&self, customer: UserId, cursor: &str) {
+        let (recent, older) = &mut *lock(&self.generations);
+        let key = (customer, cursor.to_owned());
+        for known in [recent, older] {
+            known.orders -= known.positions.remove(&key).map_or(0, |position| position.recent.len());
+        }
     }
 }
 
@@ -198,10 +215,17 @@ fn changed_since(customer: UserId, since_micros: i64) -> Document {
 }
 
 /// Every entry of the orders that match.
-async fn entries(orders: &Collection<ChangedOrder>, changed: Document) -> Result<Vec<Change>, Failure> {
+async fn entries(
+    orders: &Collection<ChangedOrder>,
+    matched: Document,
+    hint: Option<Hint>,
+) -> Result<Vec<Change>, Failure> {
     let fields = doc! { "timeline.sequence": 1, "timeline.stampMicros": 1 };
-    let found: Vec<ChangedOrder> =
-        orders.find(changed).projection(fields).hint(by_change()).await?.try_collect().await?;
+    let mut find = orders.find(matched).projection(fields);
+    if let Some(hint) = hint {
+        find = find.hint(hint);
+    }
+    let found: Vec<ChangedOrder> = find.await?.try_collect().await?;
     let entries = found.into_iter().flat_map(|order| {
         let change = move |ChangedEntry { sequence, stamp_micros }| Change { stamp_micros, order: order.id, sequence };
         order.timeline.into_iter().map(change)
@@ -214,7 +238,7 @@ async fn moved_since(
     orders: &Collection<OrderDocument>,
     customer: UserId,
     position: &Position,
-) -> Result<Vec<OrderDocument>, Failure> {
+) -> Result<Vec<OrderId>, Failure> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Stamped {
@@ -232,7 +256,29 @@ async fn moved_since(
             moved.push(id);
         }
     }
-    Ok(if moved.is_empty() { Vec::new() } else { orders.find(by_ids(&moved)).await?.try_collect().await? })
+    Ok(moved)
+}
+
+/// As [`MongoOrderStore::unsent_changes`], of a stream whose position is known.
+async fn unsent_since(
+    orders: &Collection<OrderDocument>,
+    customer: UserId,
+    position: &Position,
+    limit: usize,
+) -> Result<Unsent, Failure> {
+    let mut unsent_now = Unsent { position: position.clone(), changes: Vec::new(), orders: HashMap::new() };
+    let moved = moved_since(orders, customer, position).await?;
+    if moved.len() > limit {
+        // More than a page: which ones the page has, their entries tell.
+        let found = entries(&orders.clone_with_type(), by_ids(&moved), None).await?;
+        unsent_now.changes = unsent(position, found, limit);
+    } else if !moved.is_empty() {
+        let moved: Vec<OrderDocument> = orders.find(by_ids(&moved)).await?.try_collect().await?;
+        unsent_now.changes = unsent(position, moved.iter().flat_map(OrderDocument::changes).collect(), limit);
+        let moved = moved.into_iter().map(|order| Ok((order.id, order.order()?)));
+        unsent_now.orders = moved.collect::<Result<_, Failure>>()?;
+    }
+    Ok(unsent_now)
 }
 
 /// What a stream is to send next.
@@ -258,7 +304,7 @@ impl MongoOrderStore {
                     .await?;
                 let Some(newest) = newest else { return Ok(Position::default()) };
                 let newest = newest.get_i64("stampMicros").unwrap_or_default();
-                let mut found = entries(&orders, changed_since(customer, window_of(newest))).await?;
+                let mut found = entries(&orders, changed_since(customer, window_of(newest)), Some(by_change())).await?;
                 found.sort_unstable_by_key(|change| (change.stamp_micros, change.sequence));
                 let mut position = Position::default();
                 found.iter().for_each(|change| position.send(change));
@@ -275,17 +321,14 @@ impl MongoOrderStore {
         limit: u32,
     ) -> Result<Option<Unsent>, crate::store::StoreError> {
         if let Some(position) = self.positions.of(customer, cursor) {
-            let (orders, read) = (self.database.collection(ORDERS), Arc::clone(&position));
-            let moved = self.database.read(async move { moved_since(&orders, customer, &read).await }).await?;
-            let changes = unsent(&position, moved.iter().flat_map(OrderDocument::changes).collect(), limit as usize);
-            let orders = moved.into_iter().map(|order| Ok((order.id, order.order()?)));
-            let orders = orders.collect::<Result<_, Failure>>()?;
-            return Ok(Some(Unsent { position: Position::clone(&position), changes, orders }));
+            let orders = self.database.collection(ORDERS);
+            let read = async move { unsent_since(&orders, customer, &position, limit as usize).await };
+            return Ok(Some(self.database.read(read).await?));
         }
         let orders = self.database.collection(ORDERS);
         let Some(parsed) = Cursor::decode(cursor) else { return Ok(None) };
         let changed = changed_since(customer, window_of(parsed.newest_micros));
-        let found = self.database.read(async move { entries(&orders, changed).await }).await?;
+        let found = self.database.read(async move { entries(&orders, changed, Some(by_change())).await }).await?;
         let Some(position) = parsed.resume(&found) else { return Ok(None) };
         let changes = unsent(&position, found, limit as usize);
         if changes.is_empty() {

@@ -28,7 +28,10 @@ pub(super) const ORDERS: &str = "orders";
 /// The sequence of the event that announces a new order.
 pub(super) const PLACED: i64 = 1;
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration { name: "orders", changes: orders }];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration { name: "orders", changes: orders },
+    Migration { name: "stream of changes from its index", changes: stream_index },
+];
 
 fn orders() -> Vec<migrations::Change> {
     let mut changes = Vec::from(outbox::collections());
@@ -60,8 +63,7 @@ fn orders() -> Vec<migrations::Change> {
                 index("orders_by_customer", doc! { "customerId": 1, "placedAt": 1, "_id": 1 }),
                 index("orders_by_status", doc! { "status": 1, "placedAt": 1, "_id": 1 }),
                 index("orders_by_time", doc! { "placedAt": 1, "_id": 1 }),
-                // A stream reads the stamps of its window from it alone.
-                index("orders_by_customer_change", doc! { "customerId": 1, "stampMicros": 1, "_id": 1 }),
+                index("orders_by_change", doc! { "customerId": 1, "stampMicros": 1 }),
                 // Of the orders that have something to publish only: nearly empty whenever it is swept.
                 partial_index("orders_pending", doc! { "pending.at": 1 }, doc! { "pending.at": { "$exists": true } }),
             ],
@@ -69,6 +71,14 @@ fn orders() -> Vec<migrations::Change> {
     ]);
     changes.extend(consumption::collections());
     changes
+}
+
+/// With the ids a stream reads the stamps of its window from the index alone.
+fn stream_index() -> Vec<migrations::Change> {
+    vec![
+        indexes(ORDERS, [index("orders_by_customer_change", doc! { "customerId": 1, "stampMicros": 1, "_id": 1 })]),
+        migrations::Change::DropIndex { collection: ORDERS, name: "orders_by_change" },
+    ]
 }
 
 /// Gives changes their stamps. Changes that are stamped at one time get neighbouring ones, in this order; a clock that

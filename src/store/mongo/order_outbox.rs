@@ -91,8 +91,10 @@ impl Outbox for MongoOrderStore {
             }
             Ok(events)
         });
-        let mut events = self.database.pending_of(aggregates).await?;
-        events.extend(of_orders.await?);
+        // First what comes later: a verdict that commits between the two reads, and what is done with the order then, are not
+        // torn apart.
+        let mut events = of_orders.await?;
+        events.extend(self.database.pending_of(aggregates).await?);
         in_sequence(&mut events);
         Ok(events)
     }

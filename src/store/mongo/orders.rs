@@ -191,6 +191,7 @@ impl OrderStore for MongoOrderStore {
         });
         let entries: Vec<OrderChangeEntry> = entries.collect::<Result<_, Failure>>()?;
         if let Some(last) = entries.last() {
+            self.positions.forget(customer, cursor);
             self.positions.note(customer, last.cursor.clone(), position);
         }
         Ok(Some(entries))

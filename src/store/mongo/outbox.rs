@@ -143,23 +143,27 @@ pub(super) async fn insert(
     Ok(documents.into_iter().map(|document| Waiting { id: document.id, ids: document.ids }).collect())
 }
 
-/// What this process has committed and not removed yet, by the ids of the events: such a document is removed without being
+/// What this process has committed and not removed itself, by the ids of the events: such a document is removed without being
 /// looked for.
+///
+/// Two generations, of which the older goes when the newer is full: what another process has removed meanwhile stays in here.
 #[derive(Debug, Default)]
 pub(super) struct OwnDocuments {
-    by_event: HashMap<String, (ObjectId, usize)>,
+    recent: HashMap<String, (ObjectId, usize)>,
+    older: HashMap<String, (ObjectId, usize)>,
 }
 
-/// The most events that are remembered; the documents of others are looked for.
-const MAX_OWN: usize = 64 * 1024;
+/// The most events of a generation.
+const MAX_OWN: usize = 32 * 1024;
 
 impl OwnDocuments {
     pub(super) fn note(&mut self, documents: Vec<Waiting>) {
         for Waiting { id, ids } in documents {
             let events = ids.len();
-            if self.by_event.len() + events <= MAX_OWN {
-                self.by_event.extend(ids.into_iter().map(|event| (event, (id, events))));
+            if self.recent.len() + events > MAX_OWN {
+                self.older = std::mem::take(&mut self.recent);
             }
+            self.recent.extend(ids.into_iter().map(|event| (event, (id, events))));
         }
     }
 
@@ -167,7 +171,7 @@ impl OwnDocuments {
     fn take_whole(&mut self, published: &mut BTreeMap<String, PendingEventId>) -> Vec<ObjectId> {
         let mut found: HashMap<ObjectId, (usize, Vec<String>)> = HashMap::new();
         for event in published.keys() {
-            if let Some((document, events)) = self.by_event.remove(event) {
+            if let Some((document, events)) = self.recent.remove(event).or_else(|| self.older.remove(event)) {
                 found.entry(document).or_insert_with(|| (events, Vec::new())).1.push(event.clone());
             }
         }
@@ -350,10 +354,10 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded() {
         let mut own = OwnDocuments::default();
-        for _ in 0..MAX_OWN / MAX_EVENTS + 1 {
+        for _ in 0..4 * MAX_OWN / MAX_EVENTS {
             let ids = (0..MAX_EVENTS).map(|_| ObjectId::new().to_hex()).collect();
             own.note(vec![Waiting { id: ObjectId::new(), ids }]);
         }
-        assert!(own.by_event.len() <= MAX_OWN);
+        assert!(own.recent.len() <= MAX_OWN && own.older.len() <= MAX_OWN && !own.older.is_empty());
     }
 }

@@ -101,6 +101,9 @@ pub(super) struct Background {
     lives: Vec<NewestLife>,
 }
 
+/// How far apart the batches of a group in the background start, and how long the broker gathers records for it.
+const BACKGROUND_PACE: Duration = Duration::from_millis(100);
+
 /// The newest life of a loop holds a receiver of this until it ends. An earlier one does not count: it may be stuck for
 /// ever on a thread that was given up.
 type NewestLife = Arc<std::sync::Mutex<watch::Sender<()>>>;
@@ -405,7 +408,7 @@ impl Loops<'_> {
             precedence: rank(role).map(|rank| (Arc::clone(&self.precedence), rank)),
             linger,
             busy_from,
-            pace: if busy_from == 1 { linger } else { Duration::ZERO },
+            pace: if is_background(role) { BACKGROUND_PACE } else { Duration::ZERO },
             ..ConsumerSettings::new(source)
         };
         let consumer =
@@ -475,13 +478,15 @@ fn rank(role: Option<Role>) -> Option<Rank> {
     }
 }
 
-/// How far apart the batches of a busy group start, and from how many records on it is one: of what a buyer does not wait
-/// for, each commit carries all that came in a while.
+/// Whether no buyer waits for what the role's group does.
+fn is_background(role: Option<Role>) -> bool {
+    matches!(role, Some(Role::Recommendations | Role::Notifications))
+}
+
+/// How far apart the batches of a busy group start, and from how many records on it is one: in the background each commit
+/// carries all that came in a while.
 fn linger(role: Option<Role>) -> (Duration, usize) {
-    match role {
-        Some(Role::Recommendations | Role::Notifications) => (Duration::from_millis(100), 1),
-        _ => (Duration::from_millis(20), 8),
-    }
+    if is_background(role) { (BACKGROUND_PACE, 4) } else { (Duration::from_millis(20), 8) }
 }
 
 fn order_writer(

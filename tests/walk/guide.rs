@@ -131,6 +131,21 @@ async fn create_staff(app: &TestApp) {
     created.expect("the users store opens").expect("the account is new");
 }
 
+/// Waits until one of these has the mail with what was picked for them.
+async fn digest_of(app: &TestApp, tokens: impl Iterator<Item = &String> + Clone) {
+    let query = "{ me { notifications(first: 100) { nodes { kind } } } }";
+    eventually("somebody has the recommendations' mail", || async {
+        for token in tokens.clone() {
+            let told = app.answer(Some(token.as_str()), query, json!({})).await.to_string();
+            if told.contains("\"RECOMMENDATION\"") {
+                return Some(());
+            }
+        }
+        None
+    })
+    .await;
+}
+
 #[actix_rt::test]
 async fn every_example_is_answered_as_the_guide_shows() {
     let guide = include_str!("../../docs/api.md");
@@ -154,6 +169,10 @@ async fn every_example_is_answered_as_the_guide_shows() {
             continue;
         }
         let [shown] = answers.as_slice() else { panic!("{place}: an example has one answer") };
+        if query.contains("orderShip") {
+            // The guide shows a shop in which it had come by then; it is nobody's answer and comes when it comes.
+            digest_of(&app, tokens.values()).await;
+        }
         let ask = || async { as_shown(app.answer(token.as_deref(), &query, json!({})).await) };
         let came = if query.contains("mutation {") {
             ask().await

@@ -34,11 +34,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
         match round(&shared).await {
             Ok(more) => {
                 failing = false;
-                let pause = (began.elapsed() * PAUSE_OF_ROUND).min(LONGEST_PAUSE);
                 if more {
-                    tokio::time::sleep(pause).await;
+                    tokio::time::sleep((began.elapsed() * PAUSE_OF_ROUND).min(LONGEST_PAUSE)).await;
                 } else {
-                    tokio::time::sleep(pause.max(GAP)).await;
+                    tokio::time::sleep(GAP).await;
                     shared.due.notified().await;
                 }
             }

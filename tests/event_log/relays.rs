@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use souk::domain::events::{PendingEvent, Topic};
 use souk::kafka::envelope;
-use souk::kafka::precedence::{Precedence, Rank};
+use souk::kafka::precedence::Precedence;
 use souk::kafka::relay::{Relay, RelaySettings};
 use souk::store::outbox::Outbox;
 use tokio::sync::watch;
@@ -59,6 +59,15 @@ impl Stage {
     async fn drained(&self) {
         assert!(self.relay.drain(Instant::now() + Duration::from_secs(600)).await, "not drained in time");
         assert_eq!(self.outbox.pending_count(), 0);
+    }
+
+    /// Lets virtual time go on until it is so.
+    async fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(600);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "never: {what}");
+            tokio::time::advance(Duration::from_millis(10)).await;
+        }
     }
 
     fn published(&self) -> Vec<String> {
@@ -150,14 +159,18 @@ async fn a_first_event_is_cleared_with_the_second_or_when_it_has_waited_for_one(
     let (_stop, _task) = stage.start();
     stage.drained().await;
     let cleared = |n: i64, aggregate: &str| stage.outbox.cleared.lock().unwrap().contains(&(aggregate.into(), n));
+    // The sweeps of a start clear what is out.
+    let started = Instant::now();
+    stage.until("the start is over", || started.elapsed() > RelaySettings::default().sweep_every * 3).await;
+    let began = Instant::now();
     stage.outbox.commit(vec![event("a", 1), event("b", 1)]);
-    tokio::time::sleep(soon).await;
+    stage.until("time to clear others", || began.elapsed() > soon).await;
     assert_eq!((stage.published().len(), stage.outbox.pending_count()), (2, 2));
     stage.outbox.commit(vec![event("a", 2)]);
-    tokio::time::sleep(soon).await;
-    assert!(cleared(1, "a") && cleared(2, "a") && !cleared(1, "b"));
-    tokio::time::sleep(late).await;
-    assert!(cleared(1, "b"));
+    stage.until("both of a are cleared", || cleared(1, "a") && cleared(2, "a")).await;
+    assert!(!cleared(1, "b"));
+    stage.until("the one of b is cleared", || cleared(1, "b")).await;
+    assert!(began.elapsed() >= late, "{:?}", began.elapsed());
     assert_eq!(stage.published().len(), 3);
 }
 
@@ -187,12 +200,10 @@ async fn a_relay_publishes_after_what_goes_before_it() {
     stage.drained().await;
     precedence.note_verdict(Duration::from_secs(1));
     precedence.note_commit(1_000);
+    let began = Instant::now();
     stage.outbox.commit(vec![event("a", 1)]);
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(stage.published(), [""; 0]);
-    precedence.give_way(Rank::OrderFlow).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(stage.published(), ["a-1"]);
+    stage.until("it is published", || stage.published() == ["a-1"]).await;
+    assert!(began.elapsed() >= Duration::from_millis(100), "as long as a rush waits for its next commit");
 }
 
 #[tokio::test(start_paused = true)]

@@ -105,6 +105,18 @@ async fn under_restraint_two_mails_at_a_time_are_sent_and_all_workers_go_on_when
 }
 
 #[actix_rt::test]
+async fn under_restraint_standard_mails_that_stall_hold_no_critical_one_up() {
+    let scene = scene(Setting { permits: 0, restrained: true, ..Setting::default() });
+    scene.enqueue(vec![standard(id()), standard(id())]).await;
+    scene.until_started(2).await;
+    let urgent = scene.enqueue(vec![critical(id())]).await;
+    scene.until_started(3).await;
+    assert_eq!(scene.started()[2..], urgent);
+    scene.let_pass(3);
+    scene.until_delivered(3).await;
+}
+
+#[actix_rt::test]
 async fn what_another_process_queues_is_delivered_too() {
     let scene = scene(Setting::default());
     let first = scene.enqueue(vec![critical(id())]).await;

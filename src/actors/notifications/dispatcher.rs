@@ -1,8 +1,8 @@
 //! The dispatcher: claims what is due, keeps it in two bounded lanes, and hands it to idle workers.
 //!
 //! It sleeps until something is queued, becomes due, or is delivered. A full lane makes it claim less: what is not claimed
-//! waits in the store. Under restraint few mails are sent at a time. Where there are two workers or more, the first takes only critical mail, so that standard mail
-//! and servers that stall never hold all of them up.
+//! waits in the store. Where there are two workers or more, the first takes only critical mail, so that standard mail
+//! and servers that stall never hold all of them up. The others send few mails at a time under restraint.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -268,8 +268,9 @@ impl Dispatcher {
         {
             return self.critical_idle.take().map(|worker| (worker, claimed));
         }
-        self.restrained = self.deliveries.len() >= RESTRAINED && !self.lanes.is_empty() && (self.tools.restraint)();
-        if self.idle.is_empty() || self.restrained {
+        let could_take = !self.idle.is_empty() && !self.lanes.is_empty();
+        self.restrained = could_take && self.deliveries.len() >= RESTRAINED && (self.tools.restraint)();
+        if !could_take || self.restrained {
             return None;
         }
         let claimed = self.lanes.pop()?;
@@ -308,7 +309,8 @@ impl Dispatcher {
         match woken {
             Woken::Stop | Woken::Due => {}
             Woken::Delivered(delivered) => self.delivered(delivered).await,
-            // With so many waiting the workers are busy, or restrained: the claim that follows takes what was queued, of both lanes.
+            // With so many waiting the workers are busy, or restrained: the claim that follows takes what was queued, of
+            // both lanes.
             Woken::Queued if !self.is_half_empty(Lane::Critical) => self.left_critical = true,
             Woken::Queued => self.claim_at = Some(Instant::now()),
             Woken::StoreClosed => self.store_closed = true,

@@ -87,7 +87,7 @@ impl Orders {
         let one = against.now();
         table.row("orderPlace, 1 client, accepted / 1 thread", ratio(placed.accepted, one), "", None);
         table.row("orderPlace, 1 client, CONFIRMED / 1 thread", ratio(placed.confirmed, one), "", None);
-        let accepted = self.burst(table, &mut against);
+        let accepted = self.burst(table, &mut against, || ());
         table.row("orderPlace, 128 clients, burst / 128 threads", ratio(accepted, many), "", None);
         let (confirmed, cpu) = self.sustained(table, &mut against);
         table.row("orderPlace, 128 clients, sustained / 128 threads", ratio(confirmed, many), "", None);
@@ -97,11 +97,12 @@ impl Orders {
         confirmed
     }
 
-    /// Three times 10,000 orders, until the last was accepted.
-    pub fn burst(&mut self, table: &mut Table, against: &mut Against) -> f64 {
+    /// Three times 10,000 orders, until the last was accepted. Between them `rest` waits for what follows from them.
+    pub fn burst(&mut self, table: &mut Table, against: &mut Against, rest: impl Fn()) -> f64 {
         let mut bursts = Vec::new();
         for round in 0..3 {
             let accepted = self.place(&format!("burst{round}"), 128, BURST).accepted;
+            rest();
             bursts.push((accepted, against.now()));
         }
         let (accepted, one) = median(&mut bursts);

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::metrics::{free_address, scrape};
-use crate::orders::{Against, Orders, SUSTAINED, ratio};
+use crate::orders::{Against, BURST, Orders, SUSTAINED, ratio};
 use crate::process::{Process, Settings};
 use crate::shop::furnish;
 use crate::table::Table;
@@ -50,11 +50,12 @@ pub fn measure(folder: &Path, table: &mut Table) {
     let shop = Process::shop_with(&data_dir, &settings);
     let (target, staff) = furnish(&shop, &data_dir, &settings);
     let mut bench = Orders::new(shop, target, staff);
-    bench.place("warm", CLIENTS, 2_000);
+    // Until the broker's virtual machine has compiled what it does all the time.
+    bench.place("warm", CLIENTS, BURST);
+    catch_up(admin);
 
     let mut against = Against::new(&server, "insertOne");
-    bench.burst(table, &mut against);
-    catch_up(admin);
+    bench.burst(table, &mut against, || catch_up(admin));
     let (commands, orders) = (server.commands(), 3 * SUSTAINED as u64);
     let own = server.inserted();
     let (sustained, cpu) = bench.sustained(table, &mut against);

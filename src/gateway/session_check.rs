@@ -1,13 +1,14 @@
 //! Whether a session, or an API key, still serves: asked of the users actor, remembered for a few seconds.
 //!
 //! Nearly every request finds a fresh copy and asks nobody. Of the requests that find none, one asks and the others
-//! wait for its answer. The sessions and keys of open sockets are watched: one question after the other asks for all of them,
+//! wait for its answer. Copies in use are renewed before they are too old, all that are due with one question: many
+//! customers cost one in some seconds, not one each, and no request waits for it. The sessions and keys of open sockets are watched: one question after the other asks for all of them,
 //! at once when something about one has changed in this process.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,9 +30,13 @@ use crate::store::users::SessionState;
 pub const MAX_COPY_AGE: Duration = Duration::from_millis(4_500);
 /// So long a failed question is answered by its failure, lest every waiting request asks in turn.
 const FAILURE_AGE: Duration = Duration::from_millis(250);
+/// A copy that is used at this age or later is due to be renewed.
+const DUE_AGE: Duration = Duration::from_secs(2);
+/// One that is used at this age has all that are due renewed.
+const RENEWAL_AGE: Duration = Duration::from_millis(3_500);
 const CACHED: usize = 20_000;
-/// Watched sessions or keys that one question is about: it must not hold up a reader of the store for long.
-const WATCHED_A_QUESTION: usize = 1_000;
+/// Sessions or keys that one question is about: it must not hold up a reader of the store for long.
+const IDS_A_QUESTION: usize = 1_000;
 /// How soon a question about what is watched that failed is repeated.
 const WATCH_RETRY: Duration = Duration::from_secs(1);
 /// So long what has changed is gathered before what is watched is looked at for it.
@@ -91,14 +96,20 @@ impl Source<ApiKeyId, ApiKeyState> for UserActorSource {
 #[error("the session cannot be checked at present")]
 pub struct SessionUnknown;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Kept<S> {
     state: Result<Option<S>, SessionUnknown>,
     /// When the question was asked: the state is at least as new.
     asked_at: Instant,
+    /// Noted among those that are due.
+    is_due: AtomicBool,
 }
 
 impl<S> Kept<S> {
+    fn new(state: Result<Option<S>, SessionUnknown>, asked_at: Instant) -> Arc<Self> {
+        Arc::new(Self { state, asked_at, is_due: AtomicBool::new(false) })
+    }
+
     fn is_fresh(&self, max_age: Duration) -> bool {
         let max_age = if self.state.is_err() { FAILURE_AGE.min(max_age) } else { max_age };
         self.asked_at.elapsed() <= max_age
@@ -164,7 +175,10 @@ type Watched<I, S> = HashMap<I, watch::Sender<Sighting<S>>>;
 
 struct Inner<I: Id, S: State> {
     source: Box<dyn Source<I, S>>,
-    copies: Cache<I, Kept<S>>,
+    copies: Cache<I, Arc<Kept<S>>>,
+    /// Whose copies are due, at most as many as one question is about.
+    due: Mutex<Vec<I>>,
+    renewing: AtomicBool,
     /// Counts what was forgotten: an answer that was under way meanwhile may be of before.
     forgotten: AtomicU64,
     watched: Mutex<Watched<I, S>>,
@@ -178,6 +192,8 @@ impl<I: Id, S: State> Check<I, S> {
         Self(Arc::new(Inner {
             source,
             copies: Cache::new(CACHED),
+            due: Mutex::default(),
+            renewing: AtomicBool::new(false),
             forgotten: AtomicU64::new(0),
             watched: Mutex::default(),
             changed: Notify::new(),
@@ -191,8 +207,8 @@ impl<I: Id, S: State> Check<I, S> {
 
     /// Watches a session or key from a state of it no older than `max_age`.
     pub async fn watch(&self, id: I, max_age: Duration) -> Result<Watch<I, S>, SessionUnknown> {
-        let Kept { state, asked_at } = self.copy(id, max_age).await;
-        let sighting = Sighting { state: state?, asked_at };
+        let copy = self.copy(id, max_age).await;
+        let sighting = Sighting { state: copy.state?, asked_at: copy.asked_at };
         let mut watched = self.watched();
         let sender = watched.entry(id).or_insert_with(|| watch::Sender::new(sighting));
         note(sender, sighting);
@@ -219,7 +235,7 @@ impl<I: Id, S: State> Check<I, S> {
 
     async fn look_at_watched(&self) -> Result<(), DomainError> {
         let ids: Vec<I> = self.watched().keys().copied().collect();
-        for ids in ids.chunks(WATCHED_A_QUESTION) {
+        for ids in ids.chunks(IDS_A_QUESTION) {
             let asked_at = Instant::now();
             let found: HashMap<_, _> = self.0.source.states(ids.to_vec()).await?.into_iter().collect();
             let watched = self.watched();
@@ -236,11 +252,12 @@ impl<I: Id, S: State> Check<I, S> {
         self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn copy(&self, id: I, max_age: Duration) -> Kept<S> {
+    async fn copy(&self, id: I, max_age: Duration) -> Arc<Kept<S>> {
         let Inner { source, copies, forgotten, .. } = &*self.0;
         loop {
             if let Some(copy) = copies.get(&id) {
                 if copy.is_fresh(max_age) {
+                    self.renew_in_time(id, &copy);
                     return copy;
                 }
                 copies.remove_if(&id, |found| found.asked_at == copy.asked_at);
@@ -259,11 +276,60 @@ impl<I: Id, S: State> Check<I, S> {
             });
             if forgotten.load(Ordering::SeqCst) == before {
                 // Refused only when the entry was forgotten this very moment; then nothing needs to be kept.
-                let copy = Kept { state, asked_at };
-                let _ = guard.insert(copy);
+                let copy = Kept::new(state, asked_at);
+                let _ = guard.insert(Arc::clone(&copy));
                 return copy;
             }
         }
+    }
+
+    /// A copy was used: notes that it is due, and begins to renew those that are when it is time.
+    fn renew_in_time(&self, id: I, copy: &Kept<S>) {
+        let age = copy.asked_at.elapsed();
+        if age < DUE_AGE || copy.state.is_err() {
+            return;
+        }
+        if !copy.is_due.swap(true, Ordering::Relaxed) {
+            let mut due = self.due();
+            if due.len() < IDS_A_QUESTION {
+                due.push(id);
+            }
+        }
+        if age >= RENEWAL_AGE && !self.0.renewing.swap(true, Ordering::SeqCst) {
+            let renewal = Renewal(self.clone());
+            tokio::spawn(async move { renewal.0.renew_due().await });
+        }
+    }
+
+    /// Asks about all that are due. A failure leaves their copies to grow too old.
+    async fn renew_due(&self) {
+        let Inner { source, copies, forgotten, .. } = &*self.0;
+        let before = forgotten.load(Ordering::SeqCst);
+        let asked_at = Instant::now();
+        let mut ids = std::mem::take(&mut *self.due());
+        // Not those that were asked about since, or forgotten.
+        ids.retain(|id| copies.peek(id).is_some_and(|copy| copy.is_due.load(Ordering::Relaxed)));
+        if ids.is_empty() {
+            return;
+        }
+        let states: HashMap<I, S> = match source.states(ids.clone()).await {
+            Ok(states) => states.into_iter().collect(),
+            Err(error) => return warn!(%error, "could not renew what is known of sessions"),
+        };
+        if forgotten.load(Ordering::SeqCst) != before {
+            return;
+        }
+        for id in &ids {
+            copies.insert(*id, Kept::new(Ok(states.get(id).copied()), asked_at));
+        }
+        // What is forgotten from here on is removed by who forgets it.
+        if forgotten.load(Ordering::SeqCst) != before {
+            ids.iter().for_each(|id| drop(copies.remove(id)));
+        }
+    }
+
+    fn due(&self) -> MutexGuard<'_, Vec<I>> {
+        self.0.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something about this session or key changed in this process: the next request asks anew.
@@ -281,6 +347,15 @@ impl<I: Id, S: State> Check<I, S> {
     }
 }
 
+/// Under way; however it ends, the next one may begin.
+struct Renewal<I: Id, S: State>(Check<I, S>);
+
+impl<I: Id, S: State> Drop for Renewal<I, S> {
+    fn drop(&mut self) {
+        self.0.0.renewing.store(false, Ordering::SeqCst);
+    }
+}
+
 /// Keeps the newest sighting; wakes who watches when the state differs.
 fn note<S: PartialEq>(sender: &watch::Sender<Sighting<S>>, sighting: Sighting<S>) {
     sender.send_if_modified(|latest| {
@@ -294,151 +369,4 @@ fn note<S: PartialEq>(sender: &watch::Sender<Sighting<S>>, sighting: Sighting<S>
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::ids::{TypedId, UserId};
-    use crate::domain::users::Role;
-    use std::sync::atomic::AtomicUsize;
-    use uuid::Uuid;
-
-    #[derive(Default)]
-    struct Counting {
-        asked: AtomicUsize,
-        /// How many sessions each question about many was about.
-        asked_of_many: Mutex<Vec<usize>>,
-        ended: std::sync::atomic::AtomicBool,
-        down: std::sync::atomic::AtomicBool,
-    }
-
-    struct Shared(Arc<Counting>);
-
-    #[async_trait]
-    impl Source<SessionId, SessionState> for Shared {
-        async fn state(&self, _: SessionId) -> Result<Option<SessionState>, DomainError> {
-            let epoch = self.0.asked.fetch_add(1, Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            if self.0.down.load(Ordering::SeqCst) {
-                return Err(DomainError::Timeout);
-            }
-            let user_id = UserId::from_uuid(Uuid::from_u128(1));
-            Ok(Some(SessionState { user_id, role: Role::Customer, ended: false, token_epoch: epoch as i64 }))
-        }
-
-        async fn states(&self, ids: Vec<SessionId>) -> Result<Vec<(SessionId, SessionState)>, DomainError> {
-            self.0.asked_of_many.lock().unwrap().push(ids.len());
-            if self.0.down.load(Ordering::SeqCst) {
-                return Err(DomainError::Timeout);
-            }
-            let user_id = UserId::from_uuid(Uuid::from_u128(1));
-            let ended = self.0.ended.load(Ordering::SeqCst);
-            let state = SessionState { user_id, role: Role::Customer, ended, token_epoch: -1 };
-            Ok(ids.into_iter().map(|id| (id, state)).collect())
-        }
-    }
-
-    fn session() -> SessionId {
-        SessionId::from_uuid(Uuid::from_u128(9))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_copy_serves_until_it_is_too_old_or_forgotten_and_many_ask_once() {
-        let source = Arc::new(Counting::default());
-        let check = SessionCheck::new(Shared(Arc::clone(&source)));
-        let asked = || source.asked.load(Ordering::SeqCst);
-
-        let all = (0..50).map(|_| check.state(session(), MAX_COPY_AGE));
-        assert!(futures_util::future::join_all(all).await.iter().all(|state| matches!(state, Ok(Some(_)))));
-        assert_eq!(asked(), 1);
-
-        tokio::time::advance(MAX_COPY_AGE - Duration::from_millis(100)).await;
-        check.state(session(), MAX_COPY_AGE).await.unwrap();
-        assert_eq!(asked(), 1);
-        tokio::time::advance(Duration::from_millis(200)).await;
-        check.state(session(), MAX_COPY_AGE).await.unwrap();
-        assert_eq!(asked(), 2);
-
-        check.forget(session());
-        check.state(session(), MAX_COPY_AGE).await.unwrap();
-        check.forget_all();
-        check.state(session(), MAX_COPY_AGE).await.unwrap();
-        assert_eq!(asked(), 4);
-
-        // Forgotten while the question is under way: asked again, so that no state of before is kept.
-        check.forget(session());
-        let (state, ()) = tokio::join!(check.state(session(), MAX_COPY_AGE), async {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            check.forget(session());
-        });
-        assert_eq!((asked(), state.unwrap().unwrap().token_epoch), (6, 5));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn all_watched_sessions_are_asked_about_in_one_question_and_a_change_wakes_their_watches() {
-        let source = Arc::new(Counting::default());
-        let check = SessionCheck::new(Shared(Arc::clone(&source)));
-        let interval = Duration::from_secs(4);
-        let asked = || source.asked_of_many.lock().unwrap().clone();
-        let session = |n: u128| SessionId::from_uuid(Uuid::from_u128(n));
-        let mut watches = Vec::new();
-        // Two sockets of each session.
-        for n in (0..500).chain(0..500) {
-            watches.push(check.watch(session(n), interval).await.unwrap());
-        }
-        let keeper = check.clone();
-        let keeping = tokio::spawn(async move { keeper.keep_watch(interval).await });
-        sleep(interval * 3 + Duration::from_millis(100)).await;
-        assert_eq!(asked(), [500, 500, 500]);
-        assert!(watches.iter().all(|watch| watch.latest().asked_at.elapsed() <= Duration::from_millis(100)));
-
-        // The first round has seen another epoch than the sockets at their start.
-        futures_util::future::join_all(watches.iter_mut().map(Watch::changed)).await;
-        source.ended.store(true, Ordering::SeqCst);
-        let began = Instant::now();
-        check.forget_all();
-        futures_util::future::join_all(watches.iter_mut().map(Watch::changed)).await;
-        assert!(began.elapsed() < Duration::from_millis(500), "not only at the next round");
-        assert!(watches.iter().all(|watch| watch.latest().state.is_some_and(|state| state.ended)));
-
-        watches.truncate(1);
-        sleep(interval + Duration::from_millis(100)).await;
-        assert_eq!(asked().last(), Some(&1), "who is gone is not asked about");
-        watches.clear();
-        let rounds = asked().len();
-        sleep(interval * 3).await;
-        assert_eq!(asked().len(), rounds, "nobody is there to be asked about");
-        keeping.abort();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_round_that_fails_leaves_what_was_seen_and_is_repeated_soon() {
-        let source = Arc::new(Counting::default());
-        let check = SessionCheck::new(Shared(Arc::clone(&source)));
-        let interval = Duration::from_secs(4);
-        let watch = check.watch(session(), interval).await.unwrap();
-        let seen = watch.latest().asked_at;
-        source.down.store(true, Ordering::SeqCst);
-        let keeper = check.clone();
-        let keeping = tokio::spawn(async move { keeper.keep_watch(interval).await });
-        sleep(interval + WATCH_RETRY * 2 + Duration::from_millis(100)).await;
-        assert_eq!(source.asked_of_many.lock().unwrap().len(), 3);
-        assert_eq!(watch.latest().asked_at, seen);
-        source.down.store(false, Ordering::SeqCst);
-        sleep(WATCH_RETRY).await;
-        assert!(watch.latest().asked_at.elapsed() <= WATCH_RETRY);
-        keeping.abort();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_failure_is_answered_once_for_all_who_wait_and_not_for_long() {
-        let source = Arc::new(Counting::default());
-        source.down.store(true, Ordering::SeqCst);
-        let check = SessionCheck::new(Shared(Arc::clone(&source)));
-        let all = (0..50).map(|_| check.state(session(), MAX_COPY_AGE));
-        assert!(futures_util::future::join_all(all).await.iter().all(Result::is_err));
-        assert_eq!(source.asked.load(Ordering::SeqCst), 1);
-
-        source.down.store(false, Ordering::SeqCst);
-        tokio::time::advance(Duration::from_millis(300)).await;
-        assert!(check.state(session(), MAX_COPY_AGE).await.is_ok());
-    }
-}
+mod tests;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 /// How long new orders go before their verdicts at a time, and from one time to the next.
-const RUSH: Limits = Limits { longest: Duration::from_secs(2), pause: Duration::from_secs(4) };
+const RUSH: Limits = Limits { longest: Duration::from_secs(4), pause: Duration::from_secs(6) };
 /// How long verdicts go before the background at a time, and from one time to the next.
 const BACKLOG: Limits = Limits { longest: Duration::from_secs(7), pause: Duration::from_secs(7) };
 

@@ -1,10 +1,11 @@
 //! Calls that come while others are under way are done together by the next one, so that a busy store gets few large
-//! commands instead of many small ones, and a single call waits for nobody.
+//! commands instead of many small ones, and a single call waits for nobody. Batches that nobody looks at may be kept apart.
 
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
+use tokio::time::{Duration, Instant, sleep_until};
 
 use crate::store::StoreError;
 
@@ -14,12 +15,21 @@ type Answer<O> = Result<O, StoreError>;
 /// outcome is unknown.
 pub(super) struct Batches<I, O> {
     waiting: Mutex<Vec<(I, oneshot::Sender<Answer<O>>)>>,
-    turn: tokio::sync::Mutex<()>,
+    /// Held by a batch that is under way; with it comes the time when the one before began.
+    turn: tokio::sync::Mutex<Option<Instant>>,
+    apart: Duration,
 }
 
 impl<I, O> Default for Batches<I, O> {
     fn default() -> Self {
-        Self { waiting: Mutex::default(), turn: tokio::sync::Mutex::default() }
+        Self::apart(Duration::ZERO)
+    }
+}
+
+impl<I, O> Batches<I, O> {
+    /// Batches that begin so long after each other at least.
+    pub(super) fn apart(apart: Duration) -> Self {
+        Self { waiting: Mutex::default(), turn: tokio::sync::Mutex::default(), apart }
     }
 }
 
@@ -37,11 +47,15 @@ impl<I: Clone, O> Batches<I, O> {
     {
         let (answer, mut answered) = oneshot::channel();
         self.waiting().push((input, answer));
-        let _turn = tokio::select! {
+        let mut turn = tokio::select! {
             biased;
             answer = &mut answered => return answer.unwrap_or_else(|_| Err(dropped())),
             turn = self.turn.lock() => turn,
         };
+        if let Some(before) = *turn {
+            sleep_until(before + self.apart).await;
+        }
+        *turn = Some(Instant::now());
         let (inputs, answers): (Vec<I>, Vec<_>) = std::mem::take(&mut *self.waiting()).into_iter().unzip();
         match work(inputs.clone()).await {
             Ok(outcomes) => {
@@ -89,7 +103,11 @@ mod tests {
 
     impl Doubling {
         fn new() -> Arc<Self> {
-            Arc::new(Self { batches: Batches::default(), seen: Mutex::default(), permits: Semaphore::new(0) })
+            Self::apart(Duration::ZERO)
+        }
+
+        fn apart(apart: Duration) -> Arc<Self> {
+            Arc::new(Self { batches: Batches::apart(apart), seen: Mutex::default(), permits: Semaphore::new(0) })
         }
 
         async fn double(&self, number: u32) -> Answer<u32> {
@@ -129,6 +147,22 @@ mod tests {
         let rest: Vec<u32> = join_all(rest).await.into_iter().map(|answer| answer.unwrap().unwrap()).collect();
         assert_eq!(rest, [8, 12, 16]);
         assert_eq!(*doubling.seen.lock().unwrap(), [vec![2], vec![4, 6, 8]]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn batches_are_kept_apart_and_a_call_after_a_while_waits_for_nobody() {
+        let apart = Duration::from_millis(30);
+        let doubling = Doubling::apart(apart);
+        doubling.permits.add_permits(10);
+        let began = Instant::now();
+        assert_eq!(doubling.double(2).await.unwrap(), 4);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        join_all([4, 6].map(|number| doubling.double(number))).await;
+        assert_eq!(began.elapsed(), apart);
+        tokio::time::advance(apart).await;
+        doubling.double(8).await.unwrap();
+        assert_eq!(began.elapsed(), 2 * apart);
+        assert_eq!(*doubling.seen.lock().unwrap(), [vec![2], vec![4, 6], vec![8]]);
     }
 
     #[tokio::test]

@@ -1,6 +1,8 @@
 //! The notifications database: [`super::intake`] fills it, [`super::deliveries`] is its queue of mails, and
 //! [`super::inbox`] what users see of it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::batches::Batches;
@@ -19,14 +21,17 @@ use crate::store::notifications::{
     Claim, ClaimWanted, InboxPage, Lease, MarkRead, Marked, NotificationStore, QueueDepths, SettleAttempt, Settled,
 };
 
+/// A delivery that is over holds up nobody but its worker for this long, and shares its commit with others.
+const SETTLEMENTS_APART: Duration = Duration::from_millis(30);
+
 /// Notifications in their MongoDB database.
 pub struct MongoNotificationStore {
     database: MongoDatabase,
-    /// Workers that end their deliveries at the same time.
+    /// Workers that end their deliveries at about the same time.
     settlements: Batches<SettleAttempt, Settled>,
 }
 
-super::store_over_database!(MongoNotificationStore, Notifications, MIGRATIONS, settlements: Batches::default());
+super::store_over_database!(MongoNotificationStore, Notifications, MIGRATIONS, settlements: Batches::apart(SETTLEMENTS_APART));
 super::outbox_over_database!(MongoNotificationStore);
 
 #[async_trait]

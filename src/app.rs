@@ -11,6 +11,7 @@ mod demo;
 pub mod doctor;
 mod keys;
 mod listeners;
+mod loops;
 mod notifications;
 mod readings;
 mod rebuild;
@@ -110,7 +111,7 @@ pub struct Core {
     pub metrics: Metrics,
     tree: Arc<SupervisionTree>,
     readings: Arc<readings::Readings>,
-    background: tree::Background,
+    background: loops::Background,
     close_files: Box<dyn FnOnce() + Send>,
     /// Held until the process ends: one server a data folder. `None` when nothing of the shop lies there.
     _lock: Option<stores::DataDirGuard>,

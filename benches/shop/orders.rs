@@ -128,27 +128,43 @@ impl Orders {
 
     /// At 70 % of the sustained rate, until the subscription says CONFIRMED.
     pub fn latency(&mut self, table: &mut Table, sustained: f64, wanted_ms: f64) {
+        let latencies_ms = self.latencies_at(0.7 * sustained);
+        let what = "orderPlace to CONFIRMED on the subscription at 70 % load";
+        table.row(&format!("{what}, p50"), format!("{:.1} ms", part(&latencies_ms, 0.5)), "", None);
+        let p99 = part(&latencies_ms, 0.99);
+        let wanted = format!("< {wanted_ms:.0} ms");
+        table.row(&format!("{what}, p99"), format!("{p99:.1} ms"), &wanted, Some(p99 < wanted_ms));
+    }
+
+    /// At a rate that leaves the machine room.
+    pub fn latency_at(&mut self, table: &mut Table, per_second: f64) {
+        let latencies_ms = self.latencies_at(per_second);
+        let (p50, p99) = (part(&latencies_ms, 0.5), part(&latencies_ms, 0.99));
+        let what = format!("the same at {per_second:.0} orders/s, p50, p99");
+        table.row(&what, format!("{p50:.1} ms, {p99:.1} ms"), "", None);
+    }
+
+    /// Sorted, in milliseconds, of those whose customers follow their orders.
+    fn latencies_at(&mut self, per_second: f64) -> Vec<f64> {
+        const SECONDS: f64 = 15.0;
         self.settle();
-        let per_second = 0.7 * sustained;
-        let cpu = self.shop.cpu();
-        let target = self.target.clone();
-        let job = Job::Follow { target, followers: 16, per_second, seconds: 15.0, lines: LINES, prefix: "rate".into() };
-        let done = run(&job);
-        let placed = per_second * 15.0;
+        let (cpu, target) = (self.shop.cpu(), self.target.clone());
+        let prefix = format!("rate{per_second:.0}");
+        let done = run(&Job::Follow { target, followers: 16, per_second, seconds: SECONDS, lines: LINES, prefix });
+        let placed = per_second * SECONDS;
         eprintln!(
-            "  {:.0} orders/s wanted, {:.0} placed; server {:.0} us CPU an order",
-            per_second,
+            "  {per_second:.0} orders/s wanted, {:.0} placed; server {:.0} us CPU an order",
             placed / done.seconds,
             (self.shop.cpu() - cpu) / placed * 1e6
         );
         assert_eq!(done.failures, 0, "no order is refused or lost");
-        let at = |part: f64| done.latencies_ms[((done.latencies_ms.len() - 1) as f64 * part) as usize];
-        let what = "orderPlace to CONFIRMED on the subscription at 70 % load";
-        table.row(&format!("{what}, p50"), format!("{:.1} ms", at(0.5)), "", None);
-        let wanted = format!("< {wanted_ms:.0} ms");
-        table.row(&format!("{what}, p99"), format!("{:.1} ms", at(0.99)), &wanted, Some(at(0.99) < wanted_ms));
         self.settle();
+        done.latencies_ms
     }
+}
+
+fn part(sorted: &[f64], part: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * part) as usize]
 }
 
 /// A yardstick that is taken before and after each load: the machine's speed changes with its neighbours.

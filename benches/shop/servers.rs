@@ -23,6 +23,8 @@ use crate::table::Table;
 use crate::yardstick::Yardstick;
 
 const CLIENTS: usize = 128;
+/// Rates at which latency is measured as well, in orders a second.
+const RATES: [f64; 2] = [100.0, 300.0];
 const HOT_PIECES: u64 = 10_000;
 const HOT_BUYERS: usize = 50_000;
 
@@ -69,6 +71,10 @@ pub fn measure(folder: &Path, table: &mut Table) {
     table.row(what, format!("{all:.3}"), "", None);
     table.row("CPU of the shop an order, to CONFIRMED", format!("{:.0} us", cpu * 1e6), "", None);
     bench.latency(table, sustained, 150.0);
+    for per_second in RATES {
+        catch_up(admin);
+        bench.latency_at(table, per_second);
+    }
     catch_up(admin);
     hot_product(&mut bench, table);
     against.row(table, "(the yardstick: insertOne, w: majority, 128 at a time)");

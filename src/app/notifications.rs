@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::tree::{Loops, mailbox_limits};
+use super::loops::Loops;
+use super::tree::mailbox_limits;
 use super::{AppError, Stores};
 use crate::actors::Address;
 use crate::actors::notifications::dispatcher::{self, DispatchTools};

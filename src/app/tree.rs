@@ -23,32 +23,27 @@
 //!      └─ events.dead-letters   group `dead-letters`
 //! ```
 
-use std::cell::RefCell;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::listeners::domains_of;
-use super::readings::{GroupReading, Readings};
+use super::loops::Loops;
+use super::readings::Readings;
 use super::stores::{DataDirGuard, Opened};
-use super::{AppError, Core, Stopping};
+use super::{AppError, Core};
 use crate::actors::Address;
 use crate::actors::clock::now;
 use crate::actors::live::LiveHub;
 use crate::actors::notifications::NotificationActor;
-use crate::actors::notifications::dispatcher::Restraint;
 use crate::actors::operations::OperationsActor;
 use crate::actors::orders::writer::OrderWriter;
 use crate::actors::orders::{OrderActor, OrderTools, VerdictObserver};
 use crate::actors::products::ProductActor;
 use crate::actors::recommendations::{RecommendationActor, RecommendationTools};
 use crate::actors::server_secret::ServerSecret;
-use crate::actors::supervisor::{
-    ActorSpec, MailboxLimits, RestartPolicy, SupervisedActor, SupervisionSettings, SupervisionTree,
-};
+use crate::actors::supervisor::{ActorSpec, MailboxLimits, SupervisedActor, SupervisionSettings, SupervisionTree};
 use crate::actors::users::api_key_uses::ApiKeyUses;
 use crate::actors::users::hasher::PasswordHasher;
 use crate::actors::users::keys::{FollowedKeys, KeyError, file_keys, stored_keys, stored_server_secret};
@@ -63,23 +58,16 @@ use crate::domain::orders::OrderStatus;
 use crate::domain::page::PageRequest;
 use crate::domain::products::{ProductFilter, ProductSort};
 use crate::gateway::cursors::Cursors;
-use crate::kafka::EventLog;
-use crate::kafka::backoff::Backoff;
 use crate::kafka::campaigns::CampaignHandler;
-use crate::kafka::consumer::{BatchHandler, ConsumerGroup, ConsumerSettings};
 use crate::kafka::dead_letters::{DeadLetterKeeper, GROUP as DEAD_LETTERS};
 use crate::kafka::inventory::InventoryHandler;
-use crate::kafka::live::{HubSink, TOPICS as LIVE_TOPICS};
 use crate::kafka::notifications::NotificationHandler;
-use crate::kafka::precedence::{Precedence, Rank};
+use crate::kafka::precedence::Precedence;
 use crate::kafka::recommendations::RecommendationHandler;
-use crate::kafka::relay::Relay;
-use crate::kafka::supervised::{LoopActor, Work};
-use crate::kafka::tail;
+use crate::kafka::supervised::LoopActor;
 use crate::kafka::verdicts::VerdictHandler;
 use crate::store::cache::products::{CatalogueMeters, CatalogueReads};
 use crate::store::cache::recommendations::EvidenceReads;
-use crate::store::consumption::ConsumptionStore;
 use crate::store::users::UserStore;
 use crate::telemetry::Metrics;
 
@@ -88,47 +76,6 @@ pub type SignInChanged = Box<dyn Fn(SignInChange) + Send + Sync>;
 
 /// Messages that the order actors may have in hand: a writer's batch is made of them.
 const ORDERS_IN_FLIGHT: usize = 4_096;
-
-/// While the log is away.
-const LOG_WAIT: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-
-/// The loops that run beside the requests: consumers, tail, relays.
-pub(super) struct Background {
-    stop_consumers: Stopping,
-    stop_relays: Stopping,
-    relays: Vec<Arc<Relay>>,
-    /// One of each consumer and of the tail.
-    lives: Vec<NewestLife>,
-}
-
-/// How far apart the batches of a group in the background start, and how long the broker gathers records for it.
-const BACKGROUND_PACE: Duration = Duration::from_millis(100);
-
-/// The newest life of a loop holds a receiver of this until it ends. An earlier one does not count: it may be stuck for
-/// ever on a thread that was given up.
-type NewestLife = Arc<std::sync::Mutex<watch::Sender<()>>>;
-
-fn newest(life: &NewestLife) -> std::sync::MutexGuard<'_, watch::Sender<()>> {
-    life.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Background {
-    /// Lets the consumers finish their batch, within half of the time, and the relays publish what was committed.
-    /// True: in time.
-    pub(super) async fn finish(&self, deadline: Duration) -> bool {
-        let began = Instant::now();
-        let by = began + deadline;
-        self.stop_consumers.send_replace(true);
-        let ended = self.lives.iter().map(|life| async {
-            let life = newest(life).clone();
-            life.closed().await;
-        });
-        let consumers = tokio::time::timeout_at(began + deadline / 2, join_all(ended)).await.is_ok();
-        let drained = join_all(self.relays.iter().map(|relay| relay.drain(by))).await.into_iter().all(|done| done);
-        self.stop_relays.send_replace(true);
-        consumers && drained
-    }
-}
 
 pub(super) async fn start(
     config: &Config,
@@ -224,15 +171,7 @@ pub(super) async fn start(
 
     let (users, products, orders) = (users_spec.address(), products_spec.address(), orders_spec.address());
     let operations = operations_spec.address();
-    let loops = Loops {
-        config,
-        log: Arc::clone(&log),
-        stop_consumers: watch::Sender::new(false),
-        stop_relays: watch::Sender::new(false),
-        lives: RefCell::default(),
-        readings: RefCell::default(),
-        precedence: Arc::clone(&precedence),
-    };
+    let loops = Loops::new(config, &log, &precedence);
     let inventory = loops.consumer(
         Some(Role::Inventory),
         "products.inventory",
@@ -316,26 +255,21 @@ pub(super) async fn start(
         metrics.registry().register(Box::new(times)).map_err(AppError::failed)?;
     }
     let tree = Arc::new(tree);
+    let (background, consumers) = loops.end(relays.clone());
     let needed = domains_of(&config.roles);
     let readings = Arc::new(Readings {
         metrics: metrics.clone(),
         tree: Arc::clone(&tree),
         log,
-        relays: relays.clone(),
+        relays,
         outboxes: stores.outboxes.iter().filter(|outbox| needed.contains(outbox.domain())).cloned().collect(),
-        consumers: loops.readings.into_inner(),
+        consumers,
         orders: config.roles.has(Role::Orders).then(|| Arc::clone(&stores.orders)),
         notifications: config.roles.has(Role::Notifications).then(|| Arc::clone(&stores.notifications)),
         cache: stores.cache.clone(),
         hasher: hasher.clone(),
         asking: tokio::sync::Mutex::new(()),
     });
-    let background = Background {
-        stop_consumers: loops.stop_consumers,
-        stop_relays: loops.stop_relays,
-        lives: loops.lives.into_inner(),
-        relays,
-    };
     Ok(Core {
         stores,
         users,
@@ -368,125 +302,6 @@ fn followed<A: SupervisedActor>(
     followers: impl IntoIterator<Item = ActorSpec<LoopActor>>,
 ) -> ActorSpec<A> {
     followers.into_iter().fold(spec, ActorSpec::follower)
-}
-
-/// What the loops share.
-pub(super) struct Loops<'a> {
-    config: &'a Config,
-    log: Arc<dyn EventLog>,
-    pub(super) stop_consumers: Stopping,
-    stop_relays: Stopping,
-    lives: RefCell<Vec<NewestLife>>,
-    readings: RefCell<Vec<GroupReading>>,
-    precedence: Arc<Precedence>,
-}
-
-impl Loops<'_> {
-    /// The consumer of a group, if it is of a role that this process has; every process has what is of none.
-    #[expect(clippy::too_many_arguments, reason = "each is named where it is called")]
-    fn consumer(
-        &self,
-        role: Option<Role>,
-        actor: &str,
-        group: &str,
-        topics: &[crate::domain::events::Topic],
-        source: &'static str,
-        store: &Arc<dyn ConsumptionStore>,
-        handler: Arc<dyn BatchHandler>,
-    ) -> Option<ActorSpec<LoopActor>> {
-        if role.is_some_and(|role| !self.config.roles.has(role)) {
-            return None;
-        }
-        let events = &self.config.events;
-        let millis = Duration::from_millis;
-        let (linger, busy_from) = linger(role);
-        let settings = ConsumerSettings {
-            max_batch: events.batch_size,
-            max_attempts: events.max_attempts,
-            retry: Backoff::new(millis(events.retry_base_ms), millis(events.retry_max_ms)),
-            clock: now,
-            precedence: rank(role).map(|rank| (Arc::clone(&self.precedence), rank)),
-            linger,
-            busy_from,
-            pace: if is_background(role) { BACKGROUND_PACE } else { Duration::ZERO },
-            ..ConsumerSettings::new(source)
-        };
-        let consumer =
-            Arc::new(ConsumerGroup::new(group, topics, Arc::clone(&self.log), Arc::clone(store), handler, settings));
-        let reading = GroupReading { group: group.to_owned(), topics: topics.to_vec(), stats: consumer.stats() };
-        self.readings.borrow_mut().push(reading);
-        Some(self.loop_actor(actor, &self.stop_consumers, move |stop| {
-            let consumer = Arc::clone(&consumer);
-            async move { consumer.run(stop).await }
-        }))
-    }
-
-    pub(super) fn restraint(&self) -> Restraint {
-        let precedence = Arc::clone(&self.precedence);
-        Arc::new(move || precedence.is_late())
-    }
-
-    fn tail(&self, live: &LiveHub) -> ActorSpec<LoopActor> {
-        let (log, live) = (Arc::clone(&self.log), live.clone());
-        self.loop_actor("events.tail", &self.stop_consumers, move |stop| {
-            let (log, sink) = (Arc::clone(&log), Arc::new(HubSink(live.clone())));
-            async move { tail::follow(log, &LIVE_TOPICS, sink, LOG_WAIT, stop).await }
-        })
-    }
-
-    fn publisher(&self, relays: &[Arc<Relay>]) -> ActorSpec<LoopActor> {
-        let (relays, stop) = (relays.to_vec(), self.stop_relays.subscribe());
-        let work: Work = Arc::new(move || {
-            let (relays, stop) = (relays.clone(), stop.clone());
-            Box::pin(async move {
-                join_all(relays.iter().map(|relay| relay.run(stop.clone()))).await;
-            })
-        });
-        ActorSpec::new("events", move || Ok(LoopActor::new(Arc::clone(&work)))).policy(RestartPolicy::Transient)
-    }
-
-    pub(super) fn loop_actor<F>(
-        &self,
-        name: &str,
-        stopping: &Stopping,
-        run: impl Fn(watch::Receiver<bool>) -> F + Send + Sync + 'static,
-    ) -> ActorSpec<LoopActor>
-    where
-        F: Future<Output = ()> + 'static,
-    {
-        let (stop, lives) = (stopping.subscribe(), NewestLife::default());
-        self.lives.borrow_mut().push(Arc::clone(&lives));
-        let work: Work = Arc::new(move || {
-            let (sender, life) = watch::channel(());
-            *newest(&lives) = sender;
-            let running = run(stop.clone());
-            Box::pin(async move {
-                running.await;
-                drop(life);
-            })
-        });
-        ActorSpec::new(name, move || Ok(LoopActor::new(Arc::clone(&work)))).policy(RestartPolicy::Transient)
-    }
-}
-
-/// `None`: gives way to nobody. That is so of mails, for one may be about a sign-in.
-fn rank(role: Option<Role>) -> Option<Rank> {
-    match role {
-        Some(Role::Inventory | Role::Orders) => Some(Rank::OrderFlow),
-        Some(Role::Recommendations) => Some(Rank::Background),
-        _ => None,
-    }
-}
-
-/// Whether no buyer waits for what the role's group does.
-fn is_background(role: Option<Role>) -> bool {
-    matches!(role, Some(Role::Recommendations | Role::Notifications))
-}
-
-/// How far apart the batches of a busy group start, and from how many records on it is one: in the background each commit
-/// carries all that came in a while.
-fn linger(role: Option<Role>) -> (Duration, usize) {
-    if is_background(role) { (BACKGROUND_PACE, 4) } else { (Duration::from_millis(20), 8) }
 }
 
 fn order_writer(

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use futures_util::future::join;
+
 use super::super::monitor::HeartbeatJudge;
 use super::*;
 use crate::actors::AskError;
@@ -45,13 +47,13 @@ fn askers_in_flight_on_a_frozen_thread_are_interrupted_at_once() {
         let spec = probe("users");
         let (users, _tree) = (spec.address(), threaded(spec));
         let begin = Instant::now();
-        let beside = actix_rt::spawn({
-            let users = users.clone();
-            async move { users.ask(WorkDetached(10 * SECOND), 20 * SECOND).await }
-        });
-        users.ask(Count, SECOND).await.unwrap();
-        assert_eq!(users.ask(Block(FREEZE), 10 * SECOND).await, Err(AskError::Interrupted));
-        assert_eq!(beside.await.unwrap(), Err(AskError::Interrupted));
+        let (beside, blocked) = join(users.ask(WorkDetached(10 * SECOND), 20 * SECOND), async {
+            // Its answer says that the work before it has begun.
+            users.ask(Count, SECOND).await.unwrap();
+            users.ask(Block(FREEZE), 10 * SECOND).await
+        })
+        .await;
+        assert_eq!((beside, blocked), (Err(AskError::Interrupted), Err(AskError::Interrupted)));
         assert!(begin.elapsed() < FREEZE);
     });
 }

@@ -34,6 +34,8 @@ const FAILURE_AGE: Duration = Duration::from_millis(250);
 const DUE_AGE: Duration = Duration::from_secs(2);
 /// One that is used at this age has all that are due renewed.
 const RENEWAL_AGE: Duration = Duration::from_millis(3_500);
+/// A renewal that fails is repeated so often, with [`FAILURE_AGE`] between.
+const RENEWAL_ATTEMPTS: u32 = 3;
 const CACHED: usize = 20_000;
 /// Sessions or keys that one question is about: it must not hold up a reader of the store for long.
 const IDS_A_QUESTION: usize = 1_000;
@@ -96,23 +98,41 @@ impl Source<ApiKeyId, ApiKeyState> for UserActorSource {
 #[error("the session cannot be checked at present")]
 pub struct SessionUnknown;
 
-#[derive(Debug)]
-struct Kept<S> {
+/// What an answer said.
+#[derive(Debug, Clone, Copy)]
+struct Seen<S> {
     state: Result<Option<S>, SessionUnknown>,
     /// When the question was asked: the state is at least as new.
     asked_at: Instant,
+}
+
+impl<S> Seen<S> {
+    fn is_fresh(&self, max_age: Duration) -> bool {
+        let max_age = if self.state.is_err() { FAILURE_AGE.min(max_age) } else { max_age };
+        self.asked_at.elapsed() <= max_age
+    }
+}
+
+/// A copy. It is renewed where it is: one that was forgotten or replaced meanwhile is nobody's any more.
+#[derive(Debug)]
+struct Kept<S> {
+    seen: Mutex<Seen<S>>,
     /// Noted among those that are due.
     is_due: AtomicBool,
 }
 
-impl<S> Kept<S> {
-    fn new(state: Result<Option<S>, SessionUnknown>, asked_at: Instant) -> Arc<Self> {
-        Arc::new(Self { state, asked_at, is_due: AtomicBool::new(false) })
+impl<S: Copy> Kept<S> {
+    fn new(seen: Seen<S>) -> Arc<Self> {
+        Arc::new(Self { seen: Mutex::new(seen), is_due: AtomicBool::new(false) })
     }
 
-    fn is_fresh(&self, max_age: Duration) -> bool {
-        let max_age = if self.state.is_err() { FAILURE_AGE.min(max_age) } else { max_age };
-        self.asked_at.elapsed() <= max_age
+    fn seen(&self) -> Seen<S> {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn renew(&self, seen: Seen<S>) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        self.is_due.store(false, Ordering::Relaxed);
     }
 }
 
@@ -176,8 +196,8 @@ type Watched<I, S> = HashMap<I, watch::Sender<Sighting<S>>>;
 struct Inner<I: Id, S: State> {
     source: Box<dyn Source<I, S>>,
     copies: Cache<I, Arc<Kept<S>>>,
-    /// Whose copies are due, at most as many as one question is about.
-    due: Mutex<Vec<I>>,
+    /// The copies that are due, at most as many as are kept.
+    due: Mutex<Vec<(I, Arc<Kept<S>>)>>,
     renewing: AtomicBool,
     /// Counts what was forgotten: an answer that was under way meanwhile may be of before.
     forgotten: AtomicU64,
@@ -207,8 +227,8 @@ impl<I: Id, S: State> Check<I, S> {
 
     /// Watches a session or key from a state of it no older than `max_age`.
     pub async fn watch(&self, id: I, max_age: Duration) -> Result<Watch<I, S>, SessionUnknown> {
-        let copy = self.copy(id, max_age).await;
-        let sighting = Sighting { state: copy.state?, asked_at: copy.asked_at };
+        let Seen { state, asked_at } = self.copy(id, max_age).await;
+        let sighting = Sighting { state: state?, asked_at };
         let mut watched = self.watched();
         let sender = watched.entry(id).or_insert_with(|| watch::Sender::new(sighting));
         note(sender, sighting);
@@ -252,19 +272,20 @@ impl<I: Id, S: State> Check<I, S> {
         self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn copy(&self, id: I, max_age: Duration) -> Arc<Kept<S>> {
+    async fn copy(&self, id: I, max_age: Duration) -> Seen<S> {
         let Inner { source, copies, forgotten, .. } = &*self.0;
         loop {
             if let Some(copy) = copies.get(&id) {
-                if copy.is_fresh(max_age) {
-                    self.renew_in_time(id, &copy);
-                    return copy;
+                let seen = copy.seen();
+                if seen.is_fresh(max_age) {
+                    self.renew_in_time(id, &copy, seen);
+                    return seen;
                 }
-                copies.remove_if(&id, |found| found.asked_at == copy.asked_at);
+                copies.remove_if(&id, |found| Arc::ptr_eq(found, &copy));
             }
-            let guard = match copies.get_value_or_guard_async(&id).await {
+            let guard = match copies.get_value_or_guard_async(&id).await.map(|copy| copy.seen()) {
                 // A copy that came while this waited counts however short `max_age` is: it was asked for afterwards.
-                Ok(copy) if copy.is_fresh(max_age.max(FAILURE_AGE)) => return copy,
+                Ok(seen) if seen.is_fresh(max_age.max(FAILURE_AGE)) => return seen,
                 Ok(_) => continue,
                 Err(guard) => guard,
             };
@@ -276,23 +297,23 @@ impl<I: Id, S: State> Check<I, S> {
             });
             if forgotten.load(Ordering::SeqCst) == before {
                 // Refused only when the entry was forgotten this very moment; then nothing needs to be kept.
-                let copy = Kept::new(state, asked_at);
-                let _ = guard.insert(Arc::clone(&copy));
-                return copy;
+                let seen = Seen { state, asked_at };
+                let _ = guard.insert(Kept::new(seen));
+                return seen;
             }
         }
     }
 
     /// A copy was used: notes that it is due, and begins to renew those that are when it is time.
-    fn renew_in_time(&self, id: I, copy: &Kept<S>) {
-        let age = copy.asked_at.elapsed();
-        if age < DUE_AGE || copy.state.is_err() {
+    fn renew_in_time(&self, id: I, copy: &Arc<Kept<S>>, seen: Seen<S>) {
+        let age = seen.asked_at.elapsed();
+        if age < DUE_AGE || seen.state.is_err() {
             return;
         }
-        if !copy.is_due.swap(true, Ordering::Relaxed) {
+        if !copy.is_due.load(Ordering::Relaxed) {
             let mut due = self.due();
-            if due.len() < IDS_A_QUESTION {
-                due.push(id);
+            if due.len() < CACHED && !copy.is_due.swap(true, Ordering::Relaxed) {
+                due.push((id, Arc::clone(copy)));
             }
         }
         if age >= RENEWAL_AGE && !self.0.renewing.swap(true, Ordering::SeqCst) {
@@ -301,34 +322,37 @@ impl<I: Id, S: State> Check<I, S> {
         }
     }
 
-    /// Asks about all that are due. A failure leaves their copies to grow too old.
     async fn renew_due(&self) {
-        let Inner { source, copies, forgotten, .. } = &*self.0;
-        let before = forgotten.load(Ordering::SeqCst);
-        let asked_at = Instant::now();
-        let mut ids = std::mem::take(&mut *self.due());
-        // Not those that were asked about since, or forgotten.
-        ids.retain(|id| copies.peek(id).is_some_and(|copy| copy.is_due.load(Ordering::Relaxed)));
-        if ids.is_empty() {
-            return;
-        }
-        let states: HashMap<I, S> = match source.states(ids.clone()).await {
-            Ok(states) => states.into_iter().collect(),
-            Err(error) => return warn!(%error, "could not renew what is known of sessions"),
-        };
-        if forgotten.load(Ordering::SeqCst) != before {
-            return;
-        }
-        for id in &ids {
-            copies.insert(*id, Kept::new(Ok(states.get(id).copied()), asked_at));
-        }
-        // What is forgotten from here on is removed by who forgets it.
-        if forgotten.load(Ordering::SeqCst) != before {
-            ids.iter().for_each(|id| drop(copies.remove(id)));
+        let due = std::mem::take(&mut *self.due());
+        for due in due.chunks(IDS_A_QUESTION) {
+            if let Err(error) = self.renew(due).await {
+                warn!(%error, "could not renew what is known of sessions");
+            }
         }
     }
 
-    fn due(&self) -> MutexGuard<'_, Vec<I>> {
+    /// Asks about these until there is an answer. Without one their copies grow too old, and each is asked about when it is
+    /// used.
+    async fn renew(&self, due: &[(I, Arc<Kept<S>>)]) -> Result<(), DomainError> {
+        let mut attempts = 0;
+        loop {
+            let asked_at = Instant::now();
+            match self.0.source.states(due.iter().map(|(id, _)| *id).collect()).await {
+                Ok(states) => {
+                    let states: HashMap<I, S> = states.into_iter().collect();
+                    for (id, copy) in due {
+                        copy.renew(Seen { state: Ok(states.get(id).copied()), asked_at });
+                    }
+                    return Ok(());
+                }
+                Err(error) if attempts == RENEWAL_ATTEMPTS => return Err(error),
+                Err(_) => attempts += 1,
+            }
+            sleep(FAILURE_AGE).await;
+        }
+    }
+
+    fn due(&self) -> MutexGuard<'_, Vec<(I, Arc<Kept<S>>)>> {
         self.0.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -85,19 +85,30 @@ impl State {
             return;
         }
         let until = now + NEXT_COMMIT;
-        if !self.rush.go_on(until, now) && self.late_until.is_some_and(|until| now < until) {
+        if !self.rush.go_on(until, now) && self.is_late(now) {
             self.rush.begin(until, now);
+        }
+        if self.rush.ends(now).is_some() {
+            // No verdict comes while it lasts; those that come after it are late.
+            self.note_late(now);
         }
     }
 
-    fn note_verdict(&mut self, took: Duration, now: Instant) {
-        if took < LATE_FROM {
-            return;
-        }
+    fn is_late(&self, now: Instant) -> bool {
+        self.late_until.is_some_and(|until| now < until)
+    }
+
+    fn note_late(&mut self, now: Instant) {
         let until = now + LATE_FOR;
         self.late_until = Some(until);
         if !self.backlog.go_on(until, now) {
             self.backlog.begin(until, now);
+        }
+    }
+
+    fn note_verdict(&mut self, took: Duration, now: Instant) {
+        if took >= LATE_FROM {
+            self.note_late(now);
         }
     }
 
@@ -136,9 +147,9 @@ impl Precedence {
         self.state().note_verdict(took, Instant::now());
     }
 
-    /// Whether an order has waited long for its verdict a moment ago.
+    /// Whether an order has waited long for its verdict a moment ago, or has to for a rush.
     pub fn is_late(&self) -> bool {
-        self.state().late_until.is_some_and(|until| Instant::now() < until)
+        self.state().is_late(Instant::now())
     }
 
     /// Waits while somebody else goes first.
@@ -161,14 +172,18 @@ mod tests {
         State { late_until: None, rush: Turn::new(RUSH), backlog: Turn::new(BACKLOG) }
     }
 
-    /// Large commits and late verdicts every 10 ms for so long; for how much of it those of this rank give way.
+    /// Large commits every 10 ms for so long, and late verdicts outside of a rush; for how much of it those of this rank give
+    /// way.
     fn given_way(state: &mut State, from: Instant, time: Duration, rank: Rank) -> Duration {
         let step = 10 * MILLIS;
         let mut given = Duration::ZERO;
         for number in 0..(time.as_millis() / step.as_millis()) as u32 {
             let now = from + step * number;
-            state.note_verdict(LATE_FROM, now);
+            if state.rush.ends(now).is_none() {
+                state.note_verdict(LATE_FROM, now);
+            }
             state.note_commit(RUSH_FROM, now);
+            assert!(state.is_late(now));
             given += if state.ends(rank, now).is_some() { step } else { Duration::ZERO };
         }
         given

@@ -177,18 +177,23 @@ impl Relay {
                         // The store is gone, or a newer run has the channel.
                         inbox = None;
                     }
-                    if inbox.as_ref().is_some_and(|inbox| count + inbox.len() >= inbox.max_capacity()) {
-                        // It was full: commits may have been left out.
-                        round.sweep = Some(Sweep::All);
-                    }
-                    if let Some(precedence) = &self.settings.precedence {
+                    round.note_fullness(inbox.as_ref(), count);
+                    while let Some(precedence) = &self.settings.precedence {
+                        // Whoever gives way still takes in what comes, and clears what others would publish again.
+                        let (clear_at, room) = (round.clear_at, self.settings.max_commits.saturating_sub(commits.len()));
                         tokio::select! {
                             biased;
-                            () = stopped(&mut stop) => {}
-                            () = precedence.give_way(Rank::OrderFlow) => {}
+                            () = stopped(&mut stop) => break,
+                            () = precedence.give_way(Rank::OrderFlow) => break,
+                            count = receive(inbox.as_mut(), &mut commits, room), if room > 0 && inbox.is_some() => {
+                                round.note_fullness(inbox.as_ref(), count);
+                                inbox = inbox.filter(|_| count > 0);
+                            }
+                            () = sleep_until(clear_at.unwrap_or_else(Instant::now)), if clear_at.is_some() => {
+                                let cleared = round.clear().await;
+                                let _ = round.after(cleared, &mut stop).await;
+                            }
                         }
-                        let room = self.settings.max_commits.saturating_sub(commits.len());
-                        commits.extend(std::iter::from_fn(|| inbox.as_mut()?.try_recv().ok()).take(room));
                     }
                     let published = round.publish_fresh(commits.drain(..).flatten()).await;
                     let _ = round.after(published, &mut stop).await;

@@ -12,8 +12,8 @@ struct Counting {
     ended: std::sync::atomic::AtomicBool,
     down: std::sync::atomic::AtomicBool,
     unknown: Mutex<Option<SessionId>>,
-    /// What the next question about many has forgotten before its answer comes.
-    forgets: Mutex<Option<(SessionCheck, SessionId)>>,
+    /// How long a question about many takes.
+    answers_after: Mutex<Duration>,
 }
 
 struct Shared(Arc<Counting>);
@@ -32,8 +32,9 @@ impl Source<SessionId, SessionState> for Shared {
 
     async fn states(&self, ids: Vec<SessionId>) -> Result<Vec<(SessionId, SessionState)>, DomainError> {
         self.0.asked_of_many.lock().unwrap().push(ids.len());
-        if let Some((check, id)) = self.0.forgets.lock().unwrap().take() {
-            check.forget(id);
+        let answers_after = *self.0.answers_after.lock().unwrap();
+        if !answers_after.is_zero() {
+            sleep(answers_after).await;
         }
         if self.0.down.load(Ordering::SeqCst) {
             return Err(DomainError::Timeout);
@@ -119,21 +120,31 @@ async fn copies_in_use_are_renewed_with_one_question_before_they_are_too_old() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_renewed_when_something_was_forgotten_meanwhile() {
-    let source = Arc::new(Counting::default());
-    let check = SessionCheck::new(Shared(Arc::clone(&source)));
-    check.state(session(), MAX_COPY_AGE).await.unwrap();
-    tokio::time::advance(RENEWAL_AGE).await;
-    *source.forgets.lock().unwrap() = Some((check.clone(), session()));
-    check.state(session(), MAX_COPY_AGE).await.unwrap();
-    renewed().await;
-    assert_eq!(*source.asked_of_many.lock().unwrap(), [1]);
-    let seen = check.state(session(), MAX_COPY_AGE).await.unwrap().unwrap();
-    assert_ne!(seen.token_epoch, -1, "asked anew, not taken from the renewal");
+async fn what_was_forgotten_or_asked_anew_meanwhile_is_not_renewed() {
+    for is_forgotten in [true, false] {
+        let source = Arc::new(Counting::default());
+        let check = SessionCheck::new(Shared(Arc::clone(&source)));
+        check.state(session(), MAX_COPY_AGE).await.unwrap();
+        tokio::time::advance(RENEWAL_AGE).await;
+        *source.answers_after.lock().unwrap() = Duration::from_millis(100);
+        check.state(session(), MAX_COPY_AGE).await.unwrap();
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(*source.asked_of_many.lock().unwrap(), [1]);
+        let newer = if is_forgotten {
+            check.forget(session());
+            None
+        } else {
+            Some(check.state(session(), Duration::ZERO).await.unwrap().unwrap().token_epoch)
+        };
+        sleep(Duration::from_millis(100)).await;
+        let seen = check.state(session(), MAX_COPY_AGE).await.unwrap().unwrap().token_epoch;
+        assert_ne!(seen, -1, "not what the renewal was told");
+        assert!(newer.is_none_or(|newer| newer == seen));
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_fails_leaves_the_copies_until_they_are_too_old() {
+async fn a_renewal_that_fails_is_repeated_before_the_copies_are_too_old() {
     let source = Arc::new(Counting::default());
     let check = SessionCheck::new(Shared(Arc::clone(&source)));
     check.state(session(), MAX_COPY_AGE).await.unwrap();
@@ -144,8 +155,18 @@ async fn a_renewal_that_fails_leaves_the_copies_until_they_are_too_old() {
         renewed().await;
     }
     assert_eq!(*source.asked_of_many.lock().unwrap(), [1], "not with each request");
-    tokio::time::advance(MAX_COPY_AGE - RENEWAL_AGE).await;
-    assert!(check.state(session(), MAX_COPY_AGE).await.is_err());
+    source.down.store(false, Ordering::SeqCst);
+    sleep(FAILURE_AGE).await;
+    tokio::time::advance(MAX_COPY_AGE - RENEWAL_AGE - FAILURE_AGE).await;
+    assert_eq!(check.state(session(), MAX_COPY_AGE).await.unwrap().unwrap().token_epoch, -1);
+
+    tokio::time::advance(RENEWAL_AGE).await;
+    source.down.store(true, Ordering::SeqCst);
+    assert!(check.state(session(), MAX_COPY_AGE).await.is_ok());
+    sleep(MAX_COPY_AGE - RENEWAL_AGE).await;
+    assert!(check.state(session(), MAX_COPY_AGE).await.is_err(), "nobody is served by what is too old");
+    let renewals = 1 + 1 + 1 + RENEWAL_ATTEMPTS as usize;
+    assert_eq!(source.asked_of_many.lock().unwrap().len(), renewals);
 }
 
 #[tokio::test(start_paused = true)]

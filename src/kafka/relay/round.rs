@@ -281,6 +281,13 @@ impl<'a> Round<'a> {
         self.clear_at.get_or_insert(now + settings.clear_after);
     }
 
+    /// So many commits came from the channel. When it was full some may have been left out.
+    pub(super) fn note_fullness(&mut self, inbox: Option<&mpsc::Receiver<Vec<PendingEvent>>>, count: usize) {
+        if inbox.is_some_and(|inbox| count + inbox.len() >= inbox.max_capacity()) {
+            self.sweep = Some(Sweep::All);
+        }
+    }
+
     /// First events that no second one has followed for long enough, or all.
     fn take_first(&mut self, all: bool) {
         let now = Instant::now();

@@ -1,10 +1,11 @@
 //! Calls that come while others are under way are done together by the next one, so that a busy store gets few large
-//! commands instead of many small ones, and a single call waits for nobody. Batches that nobody looks at may be kept apart.
+//! commands instead of many small ones, and a single call waits for nobody. A kind of call that may wait a little gathers:
+//! its batches are kept apart, unless enough calls wait for one.
 
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Duration, Instant, sleep_until};
 
 use crate::store::StoreError;
@@ -12,24 +13,32 @@ use crate::store::StoreError;
 type Answer<O> = Result<O, StoreError>;
 
 /// One kind of call. Each caller may be dropped at any moment: whoever waits for a batch that is dropped is told that its
-/// outcome is unknown.
+/// outcome is unknown, and what the dropped one had asked for may still be done with the next batch.
 pub(super) struct Batches<I, O> {
     waiting: Mutex<Vec<(I, oneshot::Sender<Answer<O>>)>>,
     /// Held by a batch that is under way; with it comes the time when the one before began.
     turn: tokio::sync::Mutex<Option<Instant>>,
-    apart: Duration,
+    gathering: Gathering,
+    enough_wait: Notify,
+}
+
+/// How long after the one before a batch begins at least, and how many calls need not wait for that.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gathering {
+    pub apart: Duration,
+    pub enough: usize,
 }
 
 impl<I, O> Default for Batches<I, O> {
     fn default() -> Self {
-        Self::apart(Duration::ZERO)
+        Self::gathering(Gathering { apart: Duration::ZERO, enough: 0 })
     }
 }
 
 impl<I, O> Batches<I, O> {
-    /// Batches that begin so long after each other at least.
-    pub(super) fn apart(apart: Duration) -> Self {
-        Self { waiting: Mutex::default(), turn: tokio::sync::Mutex::default(), apart }
+    pub(super) fn gathering(gathering: Gathering) -> Self {
+        let (waiting, turn) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { waiting, turn, gathering, enough_wait: Notify::new() }
     }
 }
 
@@ -39,6 +48,12 @@ impl<I: Clone, O> Batches<I, O> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    async fn until_enough_wait(&self) {
+        while self.waiting().len() < self.gathering.enough {
+            self.enough_wait.notified().await;
+        }
+    }
+
     /// `work` answers every input in its place. A batch that fails is done again one by one, so that a call fails only of
     /// its own.
     pub(super) async fn call<F>(&self, input: I, work: impl Fn(Vec<I>) -> F) -> Answer<O>
@@ -46,17 +61,33 @@ impl<I: Clone, O> Batches<I, O> {
         F: Future<Output = Result<Vec<O>, StoreError>>,
     {
         let (answer, mut answered) = oneshot::channel();
-        self.waiting().push((input, answer));
+        let waiting = {
+            let mut waiting = self.waiting();
+            waiting.push((input, answer));
+            waiting.len()
+        };
+        if waiting >= self.gathering.enough {
+            self.enough_wait.notify_one();
+        }
         let mut turn = tokio::select! {
             biased;
             answer = &mut answered => return answer.unwrap_or_else(|_| Err(dropped())),
             turn = self.turn.lock() => turn,
         };
-        if let Some(before) = *turn {
-            sleep_until(before + self.apart).await;
+        let starts_at =
+            turn.map(|before| before + self.gathering.apart).filter(|starts_at| Instant::now() < *starts_at);
+        if let Some(starts_at) = starts_at {
+            tokio::select! {
+                () = sleep_until(starts_at) => {}
+                () = self.until_enough_wait() => {}
+            }
+        }
+        let (inputs, answers): (Vec<I>, Vec<_>) = std::mem::take(&mut *self.waiting()).into_iter().unzip();
+        if inputs.is_empty() {
+            // The batch before has taken this call along.
+            return answered.await.unwrap_or_else(|_| Err(dropped()));
         }
         *turn = Some(Instant::now());
-        let (inputs, answers): (Vec<I>, Vec<_>) = std::mem::take(&mut *self.waiting()).into_iter().unzip();
         match work(inputs.clone()).await {
             Ok(outcomes) => {
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
@@ -89,7 +120,7 @@ fn dropped() -> StoreError {
 mod tests {
     use std::sync::Arc;
 
-    use futures_util::future::join_all;
+    use futures_util::future::{join, join_all};
     use tokio::sync::Semaphore;
 
     use super::*;
@@ -103,11 +134,11 @@ mod tests {
 
     impl Doubling {
         fn new() -> Arc<Self> {
-            Self::apart(Duration::ZERO)
+            Self::with(Batches::default())
         }
 
-        fn apart(apart: Duration) -> Arc<Self> {
-            Arc::new(Self { batches: Batches::apart(apart), seen: Mutex::default(), permits: Semaphore::new(0) })
+        fn with(batches: Batches<u32, u32>) -> Arc<Self> {
+            Arc::new(Self { batches, seen: Mutex::default(), permits: Semaphore::new(0) })
         }
 
         async fn double(&self, number: u32) -> Answer<u32> {
@@ -150,19 +181,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn batches_are_kept_apart_and_a_call_after_a_while_waits_for_nobody() {
+    async fn batches_that_gather_are_kept_apart_until_enough_calls_wait() {
         let apart = Duration::from_millis(30);
-        let doubling = Doubling::apart(apart);
+        let doubling = Doubling::with(Batches::gathering(Gathering { apart, enough: 3 }));
         doubling.permits.add_permits(10);
         let began = Instant::now();
         assert_eq!(doubling.double(2).await.unwrap(), 4);
-        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert_eq!(began.elapsed(), Duration::ZERO, "nobody was there to wait for");
         join_all([4, 6].map(|number| doubling.double(number))).await;
         assert_eq!(began.elapsed(), apart);
+        let third = async {
+            tokio::time::sleep(apart / 3).await;
+            doubling.double(12).await
+        };
+        let (two, third) = join(join_all([8, 10].map(|number| doubling.double(number))), third).await;
+        assert!(two.iter().all(Result::is_ok) && third.is_ok());
+        assert_eq!(began.elapsed(), apart + apart / 3);
         tokio::time::advance(apart).await;
-        doubling.double(8).await.unwrap();
-        assert_eq!(began.elapsed(), 2 * apart);
-        assert_eq!(*doubling.seen.lock().unwrap(), [vec![2], vec![4, 6], vec![8]]);
+        doubling.double(14).await.unwrap();
+        assert_eq!(began.elapsed(), 2 * apart + apart / 3);
+        assert_eq!(*doubling.seen.lock().unwrap(), [vec![2], vec![4, 6], vec![8, 10, 12], vec![14]]);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::batches::Batches;
+use super::batches::{Batches, Gathering};
 use super::database::MongoDatabase;
 use super::intake::{TakeIn, insert, take_in};
 use super::notification_documents::MIGRATIONS;
@@ -21,8 +21,9 @@ use crate::store::notifications::{
     Claim, ClaimWanted, InboxPage, Lease, MarkRead, Marked, NotificationStore, QueueDepths, SettleAttempt, Settled,
 };
 
-/// A delivery that is over holds up nobody but its worker for this long, and shares its commit with others.
-const SETTLEMENTS_APART: Duration = Duration::from_millis(30);
+/// A delivery that is over shares its commit with others that end soon; a mail takes about as long to be delivered, so a worker
+/// hardly waits for it.
+const SETTLEMENTS: Gathering = Gathering { apart: Duration::from_millis(30), enough: 3 };
 
 /// Notifications in their MongoDB database.
 pub struct MongoNotificationStore {
@@ -31,7 +32,7 @@ pub struct MongoNotificationStore {
     settlements: Batches<SettleAttempt, Settled>,
 }
 
-super::store_over_database!(MongoNotificationStore, Notifications, MIGRATIONS, settlements: Batches::apart(SETTLEMENTS_APART));
+super::store_over_database!(MongoNotificationStore, Notifications, MIGRATIONS, settlements: Batches::gathering(SETTLEMENTS));
 super::outbox_over_database!(MongoNotificationStore);
 
 #[async_trait]

@@ -207,6 +207,44 @@ async fn a_relay_publishes_after_what_goes_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_relay_that_gives_way_clears_what_is_due_and_takes_in_more_than_the_channel_holds() {
+    let (late, step) = (Duration::from_secs(2), Duration::from_millis(50));
+    let precedence: Arc<Precedence> = Arc::default();
+    let settings = RelaySettings {
+        clear_first_after: late,
+        precedence: Some(Arc::clone(&precedence)),
+        ..RelaySettings::default()
+    };
+    let stage = Stage::of(4, settings);
+    let (_stop, _task) = stage.start();
+    stage.drained().await;
+    stage.outbox.commit(vec![event("a", 1)]);
+    stage.until("the first is published", || stage.published() == ["a-1"]).await;
+    let began = Instant::now();
+    // A rush for as long as one may last.
+    let is_cleared = || stage.outbox.cleared.lock().unwrap().contains(&("a".into(), 1));
+    let (mut commits, mut cleared_after) = (0, None);
+    while began.elapsed() < late + late / 2 {
+        precedence.note_verdict(Duration::from_secs(1));
+        precedence.note_commit(1_000);
+        commits += 1;
+        stage.outbox.commit(vec![event("b", commits)]);
+        let next = Instant::now() + step;
+        stage.until("a step has passed", || Instant::now() >= next).await;
+        if is_cleared() {
+            cleared_after.get_or_insert(began.elapsed());
+        }
+    }
+    assert_eq!(stage.published(), ["a-1"], "the rush has gone before");
+    let cleared_after = cleared_after.expect("what was out is cleared meanwhile");
+    assert!(cleared_after >= late && cleared_after < late + 10 * step, "{cleared_after:?}");
+    let swept = stage.relay.stats().swept.load(Ordering::Relaxed);
+    stage.until("all is published", || stage.published().len() as i64 == 1 + commits).await;
+    assert_eq!(stage.sequences("")["b"], (1..=commits).collect::<Vec<_>>());
+    assert_eq!(stage.relay.stats().swept.load(Ordering::Relaxed), swept, "nothing was left to a sweep");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_log_that_is_down_holds_everything_up_in_order() {
     let stage = Stage::new(4);
     stage.log.down.store(true, Ordering::SeqCst);

@@ -2,8 +2,8 @@
 //!
 //! Nearly every request finds a fresh copy and asks nobody. Of the requests that find none, one asks and the others
 //! wait for its answer. Copies in use are renewed before they are too old, all that are due with one question: many
-//! customers cost one in some seconds, not one each, and no request waits for it. The sessions and keys of open sockets are watched: one question after the other asks for all of them,
-//! at once when something about one has changed in this process.
+//! customers cost one in some seconds, not one each, and no request waits for it. The sessions and keys of open sockets are
+//! watched: one question after the other asks for all of them, at once when something about one has changed in this process.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream;
 use quick_cache::sync::Cache;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
@@ -34,8 +36,8 @@ const FAILURE_AGE: Duration = Duration::from_millis(250);
 const DUE_AGE: Duration = Duration::from_secs(2);
 /// One that is used at this age has all that are due renewed.
 const RENEWAL_AGE: Duration = Duration::from_millis(3_500);
-/// A renewal that fails is repeated so often, with [`FAILURE_AGE`] between.
-const RENEWAL_ATTEMPTS: u32 = 3;
+/// Questions of one renewal that are under way at a time.
+const QUESTIONS_AT_ONCE: usize = 4;
 const CACHED: usize = 20_000;
 /// Sessions or keys that one question is about: it must not hold up a reader of the store for long.
 const IDS_A_QUESTION: usize = 1_000;
@@ -310,31 +312,32 @@ impl<I: Id, S: State> Check<I, S> {
         if age < DUE_AGE || seen.state.is_err() {
             return;
         }
+        let mut is_full = false;
         if !copy.is_due.load(Ordering::Relaxed) {
             let mut due = self.due();
-            if due.len() < CACHED && !copy.is_due.swap(true, Ordering::Relaxed) {
+            is_full = due.len() >= CACHED;
+            if !is_full && !copy.is_due.swap(true, Ordering::Relaxed) {
                 due.push((id, Arc::clone(copy)));
             }
         }
-        if age >= RENEWAL_AGE && !self.0.renewing.swap(true, Ordering::SeqCst) {
+        if (age >= RENEWAL_AGE || is_full) && !self.0.renewing.swap(true, Ordering::SeqCst) {
             let renewal = Renewal(self.clone());
             tokio::spawn(async move { renewal.0.renew_due().await });
         }
     }
 
     async fn renew_due(&self) {
-        let due = std::mem::take(&mut *self.due());
-        for due in due.chunks(IDS_A_QUESTION) {
-            if let Err(error) = self.renew(due).await {
-                warn!(%error, "could not renew what is known of sessions");
-            }
-        }
+        let mut due = std::mem::take(&mut *self.due());
+        // Not what was forgotten, replaced or left to grow too old since.
+        due.retain(|(id, copy)| {
+            copy.seen().is_fresh(MAX_COPY_AGE) && self.0.copies.peek(id).is_some_and(|found| Arc::ptr_eq(&found, copy))
+        });
+        let questions: Vec<_> = due.chunks(IDS_A_QUESTION).map(|due| self.renew(due)).collect();
+        stream::iter(questions).buffer_unordered(QUESTIONS_AT_ONCE).collect::<()>().await;
     }
 
-    /// Asks about these until there is an answer. Without one their copies grow too old, and each is asked about when it is
-    /// used.
-    async fn renew(&self, due: &[(I, Arc<Kept<S>>)]) -> Result<(), DomainError> {
-        let mut attempts = 0;
+    /// Asks about these until there is an answer, or their copies are too old: then each is asked about when it is used.
+    async fn renew(&self, due: &[(I, Arc<Kept<S>>)]) {
         loop {
             let asked_at = Instant::now();
             match self.0.source.states(due.iter().map(|(id, _)| *id).collect()).await {
@@ -343,12 +346,13 @@ impl<I: Id, S: State> Check<I, S> {
                     for (id, copy) in due {
                         copy.renew(Seen { state: Ok(states.get(id).copied()), asked_at });
                     }
-                    return Ok(());
+                    return;
                 }
-                Err(error) if attempts == RENEWAL_ATTEMPTS => return Err(error),
-                Err(_) => attempts += 1,
+                Err(error) if due.iter().all(|(_, copy)| !copy.seen().is_fresh(MAX_COPY_AGE)) => {
+                    return warn!(%error, "could not renew what is known of sessions");
+                }
+                Err(_) => sleep(FAILURE_AGE).await,
             }
-            sleep(FAILURE_AGE).await;
         }
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 /// How long new orders go before their verdicts at a time, and from one time to the next.
-const RUSH: Limits = Limits { longest: Duration::from_secs(4), pause: Duration::from_secs(6) };
+const RUSH: Limits = Limits { longest: Duration::from_secs(4), pause: Duration::from_secs(7) };
 /// How long verdicts go before the background at a time, and from one time to the next.
 const BACKLOG: Limits = Limits { longest: Duration::from_secs(7), pause: Duration::from_secs(7) };
 
@@ -204,7 +204,8 @@ mod tests {
         // In the pause of the backlog's turn a rush still goes before the background as well.
         let Limits { longest, pause } = BACKLOG;
         let given = given_way(&mut state(), Instant::now(), longest + pause, Rank::Background);
-        assert_eq!(given, longest + RUSH.longest);
+        let second_rush = longest + pause - (RUSH.longest + RUSH.pause);
+        assert_eq!(given, longest + second_rush);
     }
 
     #[test]

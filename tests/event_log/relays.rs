@@ -221,7 +221,7 @@ async fn a_relay_that_gives_way_clears_what_is_due_and_takes_in_more_than_the_ch
     stage.outbox.commit(vec![event("a", 1)]);
     stage.until("the first is published", || stage.published() == ["a-1"]).await;
     let began = Instant::now();
-    // A rush for as long as one may last.
+    // In a rush, which may last 4 s.
     let is_cleared = || stage.outbox.cleared.lock().unwrap().contains(&("a".into(), 1));
     let (mut commits, mut cleared_after) = (0, None);
     while began.elapsed() < late + late / 2 {

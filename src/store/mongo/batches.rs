@@ -6,18 +6,23 @@ use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Duration, Instant, sleep_until, timeout};
 
 use crate::store::StoreError;
 
 type Answer<O> = Result<O, StoreError>;
 
+/// Longer than a batch takes, but for a store that is hardly there.
+const TURN_PATIENCE: Duration = Duration::from_secs(2);
+
 /// One kind of call. Each caller may be dropped at any moment: whoever waits for a batch that is dropped is told that its
 /// outcome is unknown, and what the dropped one had asked for may still be done with the next batch.
 pub(super) struct Batches<I, O> {
     waiting: Mutex<Vec<(I, oneshot::Sender<Answer<O>>)>>,
-    /// Held by a batch that is under way; with it comes the time when the one before began.
-    turn: tokio::sync::Mutex<Option<Instant>>,
+    /// Held by a batch that is under way.
+    turn: tokio::sync::Mutex<()>,
+    /// When the last batch began.
+    began: Mutex<Option<Instant>>,
     gathering: Gathering,
     enough_wait: Notify,
 }
@@ -37,8 +42,8 @@ impl<I, O> Default for Batches<I, O> {
 
 impl<I, O> Batches<I, O> {
     pub(super) fn gathering(gathering: Gathering) -> Self {
-        let (waiting, turn) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { waiting, turn, gathering, enough_wait: Notify::new() }
+        let (waiting, turn, began) = (Mutex::default(), tokio::sync::Mutex::default(), Mutex::default());
+        Self { waiting, turn, began, gathering, enough_wait: Notify::new() }
     }
 }
 
@@ -46,6 +51,23 @@ impl<I: Clone, O> Batches<I, O> {
     fn waiting(&self) -> MutexGuard<'_, Vec<(I, oneshot::Sender<Answer<O>>)>> {
         // Each change of the list is one call: a panic leaves it whole.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn began(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.began.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A turn spares commands, and nothing depends on it: one that does not end, because whoever has it is on a thread that
+    /// hangs, holds nobody up for long.
+    async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        let starts_at = self.began().map(|before| before + self.gathering.apart);
+        if let Some(starts_at) = starts_at.filter(|starts_at| Instant::now() < *starts_at) {
+            tokio::select! {
+                () = sleep_until(starts_at) => {}
+                () = self.until_enough_wait() => {}
+            }
+        }
+        timeout(TURN_PATIENCE, self.turn.lock()).await.ok()
     }
 
     async fn until_enough_wait(&self) {
@@ -69,25 +91,17 @@ impl<I: Clone, O> Batches<I, O> {
         if waiting >= self.gathering.enough {
             self.enough_wait.notify_one();
         }
-        let mut turn = tokio::select! {
+        let _turn = tokio::select! {
             biased;
             answer = &mut answered => return answer.unwrap_or_else(|_| Err(dropped())),
-            turn = self.turn.lock() => turn,
+            turn = self.turn() => turn,
         };
-        let starts_at =
-            turn.map(|before| before + self.gathering.apart).filter(|starts_at| Instant::now() < *starts_at);
-        if let Some(starts_at) = starts_at {
-            tokio::select! {
-                () = sleep_until(starts_at) => {}
-                () = self.until_enough_wait() => {}
-            }
-        }
         let (inputs, answers): (Vec<I>, Vec<_>) = std::mem::take(&mut *self.waiting()).into_iter().unzip();
         if inputs.is_empty() {
             // The batch before has taken this call along.
             return answered.await.unwrap_or_else(|_| Err(dropped()));
         }
-        *turn = Some(Instant::now());
+        *self.began() = Some(Instant::now());
         match work(inputs.clone()).await {
             Ok(outcomes) => {
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
@@ -201,6 +215,19 @@ mod tests {
         doubling.double(14).await.unwrap();
         assert_eq!(began.elapsed(), 2 * apart + apart / 3);
         assert_eq!(*doubling.seen.lock().unwrap(), [vec![2], vec![4, 6], vec![8, 10, 12], vec![14]]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_hangs_holds_up_nobody_for_long() {
+        let doubling = Doubling::new();
+        let mut hanging = Box::pin(doubling.double(2));
+        assert!(futures_util::poll!(&mut hanging).is_pending());
+        // One for each: the one that hangs does not take notice of its own.
+        doubling.permits.add_permits(2);
+        let began = Instant::now();
+        assert_eq!(doubling.double(4).await.unwrap(), 8);
+        assert_eq!(began.elapsed(), TURN_PATIENCE);
+        assert_eq!(hanging.await.unwrap(), 4);
     }
 
     #[tokio::test]

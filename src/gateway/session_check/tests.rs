@@ -121,7 +121,12 @@ async fn copies_in_use_are_renewed_with_one_question_before_they_are_too_old() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_forgotten_or_asked_anew_meanwhile_is_not_renewed() {
-    for is_forgotten in [true, false] {
+    enum Meanwhile {
+        Forgotten,
+        AllForgotten,
+        AskedAnew,
+    }
+    for meanwhile in [Meanwhile::Forgotten, Meanwhile::AllForgotten, Meanwhile::AskedAnew] {
         let source = Arc::new(Counting::default());
         let check = SessionCheck::new(Shared(Arc::clone(&source)));
         check.state(session(), MAX_COPY_AGE).await.unwrap();
@@ -130,11 +135,16 @@ async fn what_was_forgotten_or_asked_anew_meanwhile_is_not_renewed() {
         check.state(session(), MAX_COPY_AGE).await.unwrap();
         sleep(Duration::from_millis(50)).await;
         assert_eq!(*source.asked_of_many.lock().unwrap(), [1]);
-        let newer = if is_forgotten {
-            check.forget(session());
-            None
-        } else {
-            Some(check.state(session(), Duration::ZERO).await.unwrap().unwrap().token_epoch)
+        let newer = match meanwhile {
+            Meanwhile::Forgotten => {
+                check.forget(session());
+                None
+            }
+            Meanwhile::AllForgotten => {
+                check.forget_all();
+                None
+            }
+            Meanwhile::AskedAnew => Some(check.state(session(), Duration::ZERO).await.unwrap().unwrap().token_epoch),
         };
         sleep(Duration::from_millis(100)).await;
         let seen = check.state(session(), MAX_COPY_AGE).await.unwrap().unwrap().token_epoch;

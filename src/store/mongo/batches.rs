@@ -57,8 +57,8 @@ impl<I: Clone, O> Batches<I, O> {
         self.began.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A turn spares commands, and nothing depends on it: one that does not end, because whoever has it is on a thread that
-    /// hangs, holds nobody up for long.
+    /// A turn spares commands, and nothing depends on it. One that does not end, because whoever has it is on a thread that
+    /// hangs, holds up for long only the calls that its batch has taken.
     async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         let starts_at = self.began().map(|before| before + self.gathering.apart);
         if let Some(starts_at) = starts_at.filter(|starts_at| Instant::now() < *starts_at) {

@@ -429,7 +429,15 @@ async fn a_run_that_hangs_on_a_blocked_thread_does_not_hold_up_the_next() {
 async fn the_order_of_an_aggregate_survives_anything() {
     for seed in 0..200 {
         let mut random = StdRng::seed_from_u64(seed);
-        let stage = Stage::new(3);
+        let precedence: Arc<Precedence> = Arc::default();
+        // Every other relay gives way to rushes, and takes few commits at once.
+        let gives_way = RelaySettings {
+            max_commits: 2,
+            clear_first_after: Duration::from_secs(7),
+            precedence: Some(Arc::clone(&precedence)),
+            ..RelaySettings::default()
+        };
+        let stage = if seed % 2 == 0 { Stage::new(3) } else { Stage::of(3, gives_way) };
         let mut last: HashMap<String, i64> = HashMap::new();
         for _ in 0..6 {
             let (_stop, stopped) = watch::channel(false);
@@ -452,7 +460,10 @@ async fn the_order_of_an_aggregate_survives_anything() {
                     8 => stage.outbox.clear_fails.store(random.random_bool(0.5), Ordering::SeqCst),
                     9 => stage.outbox.foreign.send_modify(|count| *count += 1),
                     10 => tokio::time::advance(Duration::from_millis(random.random_range(0..12_000))).await,
-                    _ => {}
+                    _ => {
+                        precedence.note_verdict(Duration::from_secs(1));
+                        precedence.note_commit(1_000);
+                    }
                 }
                 let _ = futures_util::poll!(&mut run);
                 tokio::task::yield_now().await;

@@ -109,6 +109,10 @@ impl Process {
         line.trim().strip_suffix(" kB").unwrap().trim().parse::<f64>().unwrap() * 1024.0
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGTERM, and waits for the end.
     pub fn stop(self) {
         drop(self);
@@ -118,9 +122,29 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         drop(self.stdin.take());
-        drop(Command::new("kill").arg(self.child.id().to_string()).status());
+        signal(self.child.id(), "TERM");
         drop(self.child.wait());
     }
+}
+
+/// A process that stands still until this is dropped.
+pub struct Paused(u32);
+
+impl Paused {
+    pub fn process(id: u32) -> Self {
+        signal(id, "STOP");
+        Self(id)
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        signal(self.0, "CONT");
+    }
+}
+
+fn signal(id: u32, name: &str) {
+    drop(Command::new("kill").arg(format!("-{name}")).arg(id.to_string()).status());
 }
 
 /// Ticks of the kernel are hundredths of a second on every Linux that matters here.

@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::metrics::{free_address, scrape};
 use crate::orders::{Against, BURST, Orders, SUSTAINED, ratio};
-use crate::process::{Process, Settings};
+use crate::process::{Paused, Process, Settings};
 use crate::shop::furnish;
 use crate::table::Table;
 use crate::yardstick::Yardstick;
@@ -47,9 +47,9 @@ pub fn measure(folder: &Path, table: &mut Table) {
         ("SOUK__CACHE__KIND", "redis".into()),
         ("SOUK__CACHE__URI", address("SOUK_TEST_REDIS_URI")),
     ];
-    let server = MongoServer::connect(&uri, &name);
     let data_dir = folder.join("servers");
     let shop = Process::shop_with(&data_dir, &settings);
+    let server = MongoServer::connect(&uri, &name, shop.id());
     let (target, staff) = furnish(&shop, &data_dir, &settings);
     let mut bench = Orders::new(shop, target, staff);
     // Until the broker's virtual machine has compiled what it does all the time.
@@ -134,10 +134,12 @@ struct MongoServer {
     client: Client,
     rows: Collection<Document>,
     inserted: AtomicU64,
+    /// The process that has the server too.
+    shop: u32,
 }
 
 impl MongoServer {
-    fn connect(uri: &str, name: &str) -> Self {
+    fn connect(uri: &str, name: &str, shop: u32) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let client = runtime.block_on(async {
             let mut options = ClientOptions::parse(uri).await.unwrap();
@@ -146,7 +148,7 @@ impl MongoServer {
             Client::with_options(options).unwrap()
         });
         let rows = client.database(&format!("{name}_yardstick")).collection("orders");
-        Self { runtime, client, rows, inserted: AtomicU64::new(0) }
+        Self { runtime, client, rows, inserted: AtomicU64::new(0), shop }
     }
 
     /// All commands that the server has answered, but for those that drivers send by themselves.
@@ -189,6 +191,8 @@ impl Yardstick for MongoServer {
                 "timeline": [{ "sequence": 1, "status": "PENDING", "at": mongodb::bson::DateTime::now() }],
             }
         };
+        // Mails and what else follows from a load go on for long after it.
+        let _shop = Paused::process(self.shop);
         let done = Arc::new(AtomicU64::new(0));
         let began = Instant::now();
         self.runtime.block_on(async {

@@ -4,7 +4,7 @@
 //! consumers of the order flow give way; what they do later costs less, because their batches are larger. And while
 //! verdicts are late, consumers of the background (recommendations) give way to them. Nobody waits for ever: a precedence
 //! that lasts has its pauses, in which all go on as ever, and a group's member that waits still counts as at work. Mails go
-//! on, fewer at a time, for one may be about a sign-in.
+//! on, fewer at a time; in a rush those that are about accounts, for who waits for one cannot go on without it.
 //!
 //! Only a process that both accepts orders and applies verdicts knows of a rush; where roles are apart, so are the machines.
 
@@ -147,6 +147,11 @@ impl Precedence {
         self.state().note_verdict(took, Instant::now());
     }
 
+    /// Whether new orders go first just now.
+    pub fn is_rush(&self) -> bool {
+        self.state().rush.ends(Instant::now()).is_some()
+    }
+
     /// Whether an order has waited long for its verdict a moment ago, or has to for a rush.
     pub fn is_late(&self) -> bool {
         self.state().is_late(Instant::now())
@@ -236,9 +241,10 @@ mod tests {
         assert_eq!(began.elapsed(), Duration::ZERO);
         precedence.note_verdict(LATE_FROM);
         precedence.note_commit(RUSH_FROM);
+        assert!(precedence.is_rush());
         precedence.give_way(Rank::OrderFlow).await;
         assert_eq!(began.elapsed(), NEXT_COMMIT);
-        assert!(precedence.is_late());
+        assert!(!precedence.is_rush() && precedence.is_late());
         precedence.give_way(Rank::Background).await;
         assert_eq!(began.elapsed(), LATE_FOR);
         assert!(!precedence.is_late());

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use souk::actors::Address;
 use souk::actors::clock::now;
 use souk::actors::errors::DomainError;
-use souk::actors::notifications::dispatcher::{self, DispatchTools};
+use souk::actors::notifications::dispatcher::{self, DispatchTools, Restraint};
 use souk::actors::notifications::messages::{Enqueue, TakeIn};
 use souk::actors::notifications::recipients::Recipients;
 use souk::actors::notifications::worker::{DeliveryWorker, WorkerTools};
@@ -19,10 +19,12 @@ use souk::actors::notifications::{InHand, NotificationActor, NotificationTools, 
 use souk::actors::supervisor::{ActorSpec, ActorState, Fault, MailboxLimits, RestartPolicy, SupervisionTree};
 use souk::actors::users::messages::{LinkWanted, MailLink, Recipient};
 use souk::domain::ids::{CampaignId, MailRequestId, NotificationId, TypedId, UserId};
+use souk::domain::money::Money;
 use souk::domain::notifications::attempts::RetryPolicy;
-use souk::domain::notifications::content::Content;
+use souk::domain::notifications::content::{Content, OrderNews};
 use souk::domain::notifications::intake::Intake;
 use souk::domain::notifications::{NewNotification, Notification, NotificationStatus, StandardLimits};
+use souk::domain::orders::OrderStatus;
 use souk::domain::text::Email;
 use souk::domain::users::Preferences;
 use souk::kafka::supervised::{LoopActor, Work};
@@ -136,14 +138,14 @@ pub struct Setting {
     /// Mails that are taken before a test lets more pass.
     pub permits: usize,
     pub limits: StandardLimits,
-    /// Whether the machine is behind with other work.
-    pub restrained: bool,
+    /// As if the machine were behind with other work.
+    pub restraint: Restraint,
 }
 
 impl Default for Setting {
     fn default() -> Self {
         let limits = StandardLimits { per_second: 10_000, per_recipient_per_day: 1_000 };
-        Self { workers: 4, burst: 16, permits: Semaphore::MAX_PERMITS, limits, restrained: false }
+        Self { workers: 4, burst: 16, permits: Semaphore::MAX_PERMITS, limits, restraint: Restraint::None }
     }
 }
 
@@ -154,7 +156,7 @@ pub struct Scene {
     pub tree: SupervisionTree,
     pub outcomes: Arc<Mutex<HashMap<Outcome, u64>>>,
     claims: Arc<CountedClaims>,
-    restrained: Arc<AtomicBool>,
+    restraint: Arc<Mutex<Restraint>>,
     head: Address<NotificationActor>,
     stop: watch::Sender<bool>,
     folder: TempDir,
@@ -173,7 +175,7 @@ pub fn scene(setting: Setting) -> Scene {
     let (wake, in_hand, stop) = (Arc::new(Notify::new()), InHand::default(), watch::Sender::new(false));
     let origin = watch::Sender::new(Some("http://shop.example".to_owned())).subscribe();
     let policy = RetryPolicy { max_attempts: 3, backoff_base_ms: 5, backoff_max_ms: 20 };
-    let restrained = Arc::new(AtomicBool::new(setting.restrained));
+    let restraint = Arc::new(Mutex::new(setting.restraint));
     let claims = Arc::new(CountedClaims { store: store.clone(), claims: AtomicUsize::new(0) });
     let port: Arc<dyn NotificationStore> = claims.clone();
 
@@ -207,8 +209,8 @@ pub fn scene(setting: Setting) -> Scene {
         in_hand,
         observe,
         restraint: {
-            let restrained = Arc::clone(&restrained);
-            Arc::new(move || restrained.load(Ordering::Relaxed))
+            let restraint = Arc::clone(&restraint);
+            Arc::new(move || *restraint.lock().unwrap())
         },
     });
     let stopping = stop.subscribe();
@@ -220,7 +222,7 @@ pub fn scene(setting: Setting) -> Scene {
     let dispatcher = dispatcher.policy(RestartPolicy::Transient);
     let domain = workers.into_iter().fold(head, ActorSpec::part).follower(dispatcher);
     let tree = SupervisionTree::builder("test").on_callers_runtime().domain(domain).start().unwrap();
-    Scene { store, mailer, recipients, tree, outcomes, claims, restrained, head: address, stop, folder }
+    Scene { store, mailer, recipients, tree, outcomes, claims, restraint, head: address, stop, folder }
 }
 
 pub fn id<I: TypedId>() -> I {
@@ -238,6 +240,12 @@ pub fn critical(user: UserId) -> NewNotification {
 
 pub fn reset(user: UserId) -> NewNotification {
     new(user, Content::PasswordReset { request_id: id::<MailRequestId>() })
+}
+
+pub fn order_confirmed(user: UserId) -> NewNotification {
+    let (number, status, total) =
+        ("261128-AAAA-BBBB".into(), OrderStatus::Confirmed, Money::new(1_250, "EUR".parse().unwrap()));
+    new(user, Content::Order(OrderNews { number, status, lines: Vec::new(), total, note: None, missing: Vec::new() }))
 }
 
 pub fn standard(user: UserId) -> NewNotification {
@@ -327,7 +335,7 @@ impl Scene {
     }
 
     pub fn end_restraint(&self) {
-        self.restrained.store(false, Ordering::Relaxed);
+        *self.restraint.lock().unwrap() = Restraint::None;
     }
 
     pub fn inject(&self, actor: &str, fault: Fault) {

@@ -35,7 +35,7 @@ use crate::actors::orders::OrderActor;
 use crate::actors::products::ProductActor;
 use crate::actors::products::campaigns::CampaignActor;
 use crate::actors::recommendations::RecommendationActor;
-use crate::actors::supervisor::SupervisionTree;
+use crate::actors::supervisor::{Escalation, SupervisionTree};
 use crate::actors::users::UserActor;
 use crate::actors::users::api_key_uses::ApiKeyUses;
 use crate::actors::users::hasher::PasswordHasher;
@@ -68,6 +68,9 @@ pub enum AppError {
     Usage(String),
     #[error("{0}")]
     Failed(String),
+    /// Supervision gave up before the process was ready.
+    #[error("gave up: supervision escalated because of {who}: {why}")]
+    Escalated { who: String, why: String },
     /// Asked to stop before it was ready; whatever had started has stopped in order.
     #[error("stopped before it was ready")]
     Stopped,
@@ -124,6 +127,26 @@ pub enum Ended {
     Escalated { who: String, why: String },
 }
 
+impl Ended {
+    fn phase(&self) -> Phase {
+        match self {
+            Self::Stopped => Phase::Draining,
+            Self::Escalated { .. } => Phase::Escalated,
+        }
+    }
+}
+
+impl From<Escalation> for Ended {
+    fn from(Escalation { who, why }: Escalation) -> Self {
+        Self::Escalated { who, why }
+    }
+}
+
+fn noted(escalation: Escalation) -> Escalation {
+    tracing::error!(actor = %escalation.who, "supervision gave up: {}", escalation.why);
+    escalation
+}
+
 /// How long an escalated process drains before it ends.
 const ESCALATED_DRAIN: Duration = Duration::from_secs(5);
 
@@ -135,6 +158,9 @@ const AFTER_GATEWAY: Duration = Duration::from_secs(3);
 fn gateway_share(deadline: Duration) -> Duration {
     deadline.saturating_sub(AFTER_GATEWAY.max(deadline * 3 / 10)).max(deadline / 2)
 }
+
+/// Of the gateway's time this much is left to answers that wait for nothing any more; of a short time a third.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// The files have at least this long to close.
 const SHORTEST_CLOSE: Duration = Duration::from_millis(500);
@@ -214,6 +240,10 @@ impl App {
         let shutdown_timeout = config.shutdown_timeout();
         let opened = tokio::select! {
             opened = open_shop(&config, &core, &sessions) => opened,
+            escalation = core.tree.escalated() => {
+                let Escalation { who, why } = noted(escalation);
+                Err(AppError::Escalated { who, why })
+            }
             () = stop => Err(AppError::Stopped),
         };
         match opened {
@@ -222,8 +252,12 @@ impl App {
                 Ok(Self { core, public, admin, demo, shutdown_timeout })
             }
             Err(error) => {
-                admin.set_phase(Phase::Draining);
-                core.stop(shutdown_timeout).await;
+                let (phase, deadline) = match error {
+                    AppError::Escalated { .. } => (Phase::Escalated, shutdown_timeout.min(ESCALATED_DRAIN)),
+                    _ => (Phase::Draining, shutdown_timeout),
+                };
+                admin.set_phase(phase);
+                core.stop(deadline).await;
                 admin.stop().await;
                 Err(error)
             }
@@ -249,31 +283,54 @@ impl App {
 
     /// Runs until `stop` resolves or supervision escalates, then stops in order.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Ended {
-        let (ended, deadline) = tokio::select! {
-            () = stop => (Ended::Stopped, self.shutdown_timeout),
-            escalation = self.core.tree.escalated() => {
-                tracing::error!(actor = %escalation.who, "supervision gave up: {}", escalation.why);
-                let ended = Ended::Escalated { who: escalation.who, why: escalation.why };
-                (ended, self.shutdown_timeout.min(ESCALATED_DRAIN))
-            }
+        let mut ended = tokio::select! {
+            () = stop => Ended::Stopped,
+            escalation = self.core.tree.escalated() => noted(escalation).into(),
         };
-        let began = Instant::now();
-        let left = || deadline.saturating_sub(began.elapsed());
-        self.admin.set_phase(if matches!(ended, Ended::Stopped) { Phase::Draining } else { Phase::Escalated });
-        let answered = match &self.public {
-            Some(public) => {
-                let answered = public.drain(gateway_share(deadline)).await;
-                public.stop().await;
-                answered
-            }
-            None => true,
-        };
-        let drained = self.core.stop(left()).await;
+        let mut ends = Instant::now() + self.time_to_end(&ended);
+        self.admin.set_phase(ended.phase());
+        let mut answered = true;
+        if let Some(public) = &self.public {
+            answered = tokio::select! {
+                answered = self.drain(public, ends) => answered,
+                escalation = self.core.tree.escalated(), if matches!(ended, Ended::Stopped) => {
+                    ended = noted(escalation).into();
+                    ends = ends.min(Instant::now() + self.time_to_end(&ended));
+                    self.admin.set_phase(ended.phase());
+                    self.drain(public, ends).await
+                }
+            };
+            public.stop().await;
+        }
+        let drained = self.core.stop(ends.saturating_duration_since(Instant::now())).await;
         self.admin.stop().await;
         if !(answered && drained) {
             tracing::warn!("not everything was finished before the shutdown timeout; the next start goes on with it");
         }
         ended
+    }
+
+    fn time_to_end(&self, ended: &Ended) -> Duration {
+        match ended {
+            Ended::Stopped => self.shutdown_timeout,
+            Ended::Escalated { .. } => self.shutdown_timeout.min(ESCALATED_DRAIN),
+        }
+    }
+
+    /// True: everything that was accepted is answered. An order that still waits for its verdict shortly before the end is
+    /// answered without.
+    async fn drain(&self, public: &PublicServer, ends: Instant) -> bool {
+        let share = gateway_share(ends.saturating_duration_since(Instant::now()));
+        let last_answers = LAST_ANSWERS.min(share / 3);
+        let ending_waits = async {
+            tokio::time::sleep(share - last_answers).await;
+            self.core.live.end_waits();
+            std::future::pending().await
+        };
+        tokio::select! {
+            answered = public.drain(share) => answered,
+            never = ending_waits => never,
+        }
     }
 
     /// What a person at a terminal is told once the shop serves.

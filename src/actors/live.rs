@@ -34,6 +34,7 @@ pub struct LiveHub {
     watchers: Arc<Mutex<Watchers>>,
     /// Keys of kind `Customer` that somebody watches.
     customers: Arc<AtomicUsize>,
+    waits_over: Arc<watch::Sender<bool>>,
 }
 
 impl LiveHub {
@@ -73,6 +74,17 @@ impl LiveHub {
     /// Whether anybody watches all orders of a customer.
     pub fn watches_customers(&self) -> bool {
         self.customers.load(Ordering::Acquire) > 0
+    }
+
+    /// The process is about to end: who waits for a change, to answer with it, is to answer without.
+    pub fn end_waits(&self) {
+        self.waits_over.send_replace(true);
+    }
+
+    /// Resolves once waits are to end.
+    pub async fn waits_over(&self) {
+        // The sender lives as long as this hub.
+        let _ = self.waits_over.subscribe().wait_for(|over| *over).await;
     }
 
     /// Keys that somebody watches, for metrics and tests.

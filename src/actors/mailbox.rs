@@ -74,12 +74,6 @@ impl<T> TwoLaneQueue<T> {
         self.critical.pop_front()
     }
 
-    /// Takes the first item of the critical lane that is meant.
-    pub fn pop_critical_where(&mut self, is_meant: impl FnMut(&T) -> bool) -> Option<T> {
-        let place = self.critical.iter().position(is_meant)?;
-        self.critical.remove(place)
-    }
-
     /// Empties both lanes, critical first.
     pub fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
         self.critical_in_a_row = 0;

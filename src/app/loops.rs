@@ -14,7 +14,7 @@ use super::Stopping;
 use super::readings::GroupReading;
 use crate::actors::clock::now;
 use crate::actors::live::LiveHub;
-use crate::actors::notifications::dispatcher::{Restraining, Restraint};
+use crate::actors::notifications::dispatcher::Restraint;
 use crate::actors::supervisor::{ActorSpec, RestartPolicy};
 use crate::config::{Config, Role};
 use crate::domain::events::Topic;
@@ -138,13 +138,9 @@ impl<'a> Loops<'a> {
         }))
     }
 
-    pub(super) fn restraint(&self) -> Restraining {
+    pub(super) fn restraint(&self) -> Restraint {
         let precedence = Arc::clone(&self.precedence);
-        Arc::new(move || match () {
-            () if precedence.is_rush() => Restraint::AccountsOnly,
-            () if precedence.is_late() => Restraint::Few,
-            () => Restraint::None,
-        })
+        Arc::new(move || precedence.mails_at_a_time())
     }
 
     pub(super) fn tail(&self, live: &LiveHub) -> ActorSpec<LoopActor> {

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::events::{
-    HEADER_ORIGIN, HEADER_REPLAY_GROUP, HEADER_ROUND, PendingEvent, StoredRecord, Topic, event_type, header, source,
+    HEADER_EVENT, HEADER_ORIGIN, HEADER_REPLAY_GROUP, HEADER_ROUND, PendingEvent, StoredRecord, Topic, event_type,
+    header, source,
 };
 use super::time::Timestamp;
 
@@ -48,7 +49,7 @@ pub enum NotReplayable {
     MissingHeader(&'static str),
 }
 
-/// True of a header that only a replayed event has.
+/// True of a header that says which replay an event is: a letter says that itself.
 pub fn is_replay_header(name: &str) -> bool {
     [HEADER_REPLAY_GROUP, HEADER_ROUND, HEADER_ORIGIN].contains(&name)
 }
@@ -66,16 +67,17 @@ impl DeadLetter {
     pub fn replay_event(&self, now: Timestamp) -> Result<PendingEvent, NotReplayable> {
         let record = &self.record;
         let topic = Topic::named(&record.topic).ok_or_else(|| NotReplayable::UnknownTopic(record.topic.clone()))?;
-        let attribute = |name: &'static str| {
-            let header = record.headers.iter().find(|(known, _)| known == name);
-            header.map(|(_, value)| value.clone().into()).ok_or(NotReplayable::MissingHeader(name))
-        };
-        let kept = |name: &str| !header::is_attribute(name) && !is_replay_header(name);
+        let header =
+            |name: &str| record.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let attribute = |name: &'static str| header(name).map(Into::into).ok_or(NotReplayable::MissingHeader(name));
+        let kept = |name: &str| !header::is_attribute(name) && !is_replay_header(name) && name != HEADER_EVENT;
         let mut headers: Vec<_> = record.headers.iter().filter(|(name, _)| kept(name)).cloned().collect();
         let origin = format!("{}/{}/{}", record.topic, record.partition, record.offset);
         headers.push((HEADER_REPLAY_GROUP.to_owned(), self.source.clone()));
         headers.push((HEADER_ROUND.to_owned(), (self.round + 1).to_string()));
         headers.push((HEADER_ORIGIN.to_owned(), origin));
+        // Of a replay of a replay the first one's.
+        headers.extend(header(HEADER_EVENT).or_else(|| header(header::ID)).map(|id| (HEADER_EVENT.to_owned(), id)));
         Ok(PendingEvent {
             topic,
             aggregate: format!("replay/{}", self.id),
@@ -95,8 +97,12 @@ mod tests {
     use super::*;
 
     fn letter() -> DeadLetter {
-        let headers =
-            [(header::TYPE, "souk.order.placed.v1"), (header::SOURCE, "/souk/orders"), ("traceparent", "00-a")];
+        let headers = [
+            (header::ID, "ord_1-1"),
+            (header::TYPE, "souk.order.placed.v1"),
+            (header::SOURCE, "/souk/orders"),
+            ("traceparent", "00-a"),
+        ];
         DeadLetter {
             id: "inventory/order-events/3/14/0".into(),
             source: "inventory".into(),
@@ -132,6 +138,20 @@ mod tests {
         assert_eq!(header(HEADER_ORIGIN), Some("order-events/3/14"));
         assert_eq!(header("traceparent"), Some("00-a"));
         assert_eq!(header(header::TYPE), None, "the envelope is written anew");
+    }
+
+    #[test]
+    fn replays_of_replays_still_tell_the_events_first_id() {
+        let mut failing = letter();
+        for _ in 0..3 {
+            let event = failing.replay_event(Timestamp(9)).unwrap();
+            let first: Vec<_> = event.headers.iter().filter(|(name, _)| name == HEADER_EVENT).collect();
+            assert_eq!(first, [&(HEADER_EVENT.to_owned(), "ord_1-1".to_owned())]);
+            let attributes = [(header::ID, event.id()), (header::TYPE, event.event_type.to_string())];
+            failing.record.headers = event.headers;
+            failing.record.headers.extend(attributes.map(|(name, value)| (name.to_owned(), value)));
+            failing.record.headers.push((header::SOURCE.to_owned(), event.source.to_string()));
+        }
     }
 
     #[test]

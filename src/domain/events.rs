@@ -139,6 +139,8 @@ pub const HEADER_REPLAY_GROUP: &str = "souk-replay-group";
 pub const HEADER_ROUND: &str = "souk-round";
 /// Header with the original place of a replayed event: `topic/partition/offset`.
 pub const HEADER_ORIGIN: &str = "souk-origin";
+/// Header with the `ce_id` that a replayed event had the first time: what it does is known by that.
+pub const HEADER_EVENT: &str = "souk-event";
 
 /// An event as it waits in its aggregate for publication.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

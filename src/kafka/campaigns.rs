@@ -35,7 +35,7 @@ fn news_of(event: &ConsumedEvent) -> Result<Option<ProductNews>, DecodeError> {
         event_type::STOCK_CHANGED => WhatHappened::StockMoved(event.body()?),
         _ => return Ok(None),
     };
-    Ok(Some(ProductNews { event_id: event.id().to_owned(), at: Envelope::time(&event.record)?, what }))
+    Ok(Some(ProductNews { event_id: event.original_id().to_owned(), at: Envelope::time(&event.record)?, what }))
 }
 
 #[async_trait]

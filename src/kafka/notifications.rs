@@ -84,7 +84,7 @@ impl BatchHandler for NotificationHandler {
 
 fn intake_of(event: &ConsumedEvent, causes: &Causes) -> Result<Vec<Intake>, DecodeError> {
     // Ids are unique within their source only.
-    let key = format!("{}/{}", event.record.header(envelope::SOURCE).unwrap_or_default(), event.id());
+    let key = format!("{}/{}", event.record.header(envelope::SOURCE).unwrap_or_default(), event.original_id());
     let new_id = &|| NotificationId::from_uuid(Uuid::now_v7());
     let traceparent = causes.of(event.id()).map(|cause| cause.to_string());
     let cause = Cause { key: &key, new_id, traceparent: traceparent.as_deref() };

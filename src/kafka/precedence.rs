@@ -4,7 +4,7 @@
 //! consumers of the order flow give way; what they do later costs less, because their batches are larger. And while
 //! verdicts are late, consumers of the background (recommendations) give way to them. Nobody waits for ever: a precedence
 //! that lasts has its pauses, in which all go on as ever, and a group's member that waits still counts as at work. Mails go
-//! on, fewer at a time; in a rush those that are about accounts, for who waits for one cannot go on without it.
+//! on, fewer at a time, for one may be about a sign-in.
 //!
 //! Only a process that both accepts orders and applies verdicts knows of a rush; where roles are apart, so are the machines.
 
@@ -24,6 +24,11 @@ const NEXT_COMMIT: Duration = Duration::from_millis(100);
 /// An order's time to its verdict from which on verdicts are late, and for how long one late verdict says so.
 const LATE_FROM: Duration = Duration::from_millis(150);
 const LATE_FOR: Duration = Duration::from_secs(1);
+
+/// Mails that are on their way at a time in a rush, and while verdicts are late. Never none: one that is claimed is its
+/// recipient's only one.
+const MAILS_IN_RUSH: usize = 1;
+const MAILS_WHILE_LATE: usize = 2;
 
 /// Who gives way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,14 +152,14 @@ impl Precedence {
         self.state().note_verdict(took, Instant::now());
     }
 
-    /// Whether new orders go first just now.
-    pub fn is_rush(&self) -> bool {
-        self.state().rush.ends(Instant::now()).is_some()
-    }
-
-    /// Whether an order has waited long for its verdict a moment ago, or has to for a rush.
-    pub fn is_late(&self) -> bool {
-        self.state().is_late(Instant::now())
+    /// How many mails may be on their way at a time, if that is bounded just now.
+    pub fn mails_at_a_time(&self) -> Option<usize> {
+        let (state, now) = (self.state(), Instant::now());
+        match () {
+            () if state.rush.ends(now).is_some() => Some(MAILS_IN_RUSH),
+            () if state.is_late(now) => Some(MAILS_WHILE_LATE),
+            () => None,
+        }
     }
 
     /// Waits while somebody else goes first.
@@ -241,12 +246,12 @@ mod tests {
         assert_eq!(began.elapsed(), Duration::ZERO);
         precedence.note_verdict(LATE_FROM);
         precedence.note_commit(RUSH_FROM);
-        assert!(precedence.is_rush());
+        assert_eq!(precedence.mails_at_a_time(), Some(MAILS_IN_RUSH));
         precedence.give_way(Rank::OrderFlow).await;
         assert_eq!(began.elapsed(), NEXT_COMMIT);
-        assert!(!precedence.is_rush() && precedence.is_late());
+        assert_eq!(precedence.mails_at_a_time(), Some(MAILS_WHILE_LATE));
         precedence.give_way(Rank::Background).await;
         assert_eq!(began.elapsed(), LATE_FOR);
-        assert!(!precedence.is_late());
+        assert_eq!(precedence.mails_at_a_time(), None);
     }
 }

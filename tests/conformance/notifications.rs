@@ -45,6 +45,7 @@ conformance!(notifications:
     what_is_received_after_a_position_comes_in_order,
     campaigns_are_counted_by_what_became_of_their_mails,
     of_a_long_queue_a_claim_takes_what_it_wants,
+    mails_of_one_recipient_hide_nobody_elses_however_many_they_are,
     a_notification_and_its_events_keep_their_trace,
 );
 
@@ -450,6 +451,20 @@ async fn campaigns_are_counted_by_what_became_of_their_mails(store: Notification
     assert_eq!((depths.critical.queued, depths.standard.queued), (1, 2));
     // What is being delivered is not due before its lease ends.
     assert_eq!((depths.critical.first_due, depths.standard.first_due), (Some(at(NOON)), Some(at(NOON + LEASE_MS))));
+}
+
+async fn mails_of_one_recipient_hide_nobody_elses_however_many_they_are(store: Notifications) {
+    let (many, other) = (id(), id());
+    let hiding = queue(&store, (0..600).map(|_| account(many)).collect(), at(NOON)).await;
+    let hidden = queue(&store, vec![account(other)], at(NOON)).await;
+    let (lease, claimed) = claim(&store, 8, 8, NOON).await;
+    assert_eq!(ids_of(&claimed), hiding[..1]);
+    assert_eq!(claimed.again_at, Some(at(NOON)), "there may be more");
+    let (_, claimed) = claim(&store, 8, 8, NOON).await;
+    assert_eq!(ids_of(&claimed), hidden);
+    assert!(claimed.left_critical && claimed.again_at != Some(at(NOON)), "the rest is of those who get one");
+    settle(&store, hiding[0], lease, Attempt::Sent, NOON).await;
+    assert_eq!(ids_of(&claim(&store, 8, 8, NOON).await.1), hiding[1..2]);
 }
 
 async fn of_a_long_queue_a_claim_takes_what_it_wants(store: Notifications) {

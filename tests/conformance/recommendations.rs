@@ -16,7 +16,9 @@ conformance!(recommendations:
     a_confirmation_after_its_cancellation_counts_nothing,
     a_batch_counts_in_its_order,
     counts_and_offset_are_written_together_or_not_at_all,
+    a_swap_of_two_items_in_one_batch_counts_as_in_two,
     a_history_is_the_users_own_newest_order_first,
+    long_histories_shorten_nobody_elses,
     lines_past_the_limit_make_no_pairs,
     an_item_forgets_its_weakest_neighbours,
     the_last_rating_counts,
@@ -146,6 +148,15 @@ async fn counts_and_offset_are_written_together_or_not_at_all(store: Recommendat
     assert_eq!((evidence(&store, purchase.user_id).await.orders, store.offset("recommendations").await), (1, Some(5)));
 }
 
+async fn a_swap_of_two_items_in_one_batch_counts_as_in_two(store: Recommendations) {
+    let [a, b] = [id(), id()];
+    let first = buy(&store, &[a, b]).await;
+    apply(&store, vec![HistoryChange::Cancelled(first), HistoryChange::Bought(bought(id(), &[b, a]))]).await;
+    let found = around(&store, a).await;
+    assert_eq!((&found.items[&a], &found.items[&b]), (&counts(1, 1, 0), &counts(1, 0, 1)));
+    assert_eq!(pair(&found, a, b), Some(PairCounts { together: 1, later: 0 }));
+}
+
 async fn a_history_is_the_users_own_newest_order_first(store: Recommendations) {
     let [a, b, c] = [id(), id(), id()];
     let [ada, eve] = [id(), id()];
@@ -161,6 +172,18 @@ async fn a_history_is_the_users_own_newest_order_first(store: Recommendations) {
     let listed: Vec<_> = history.purchases.iter().map(|one| (one.order_id, one.product_id, one.at)).collect();
     let [first, last] = [orders[0].order_id, orders[2].order_id];
     assert_eq!(listed, [(last, c, at(5)), (last, a, at(5)), (first, a, at(5)), (first, b, at(5))]);
+}
+
+async fn long_histories_shorten_nobody_elses(store: Recommendations) {
+    let (light, heavy, product) = (id(), id(), id());
+    buy_as(&store, light, 1, product).await;
+    buy_as(&store, heavy, 450, product).await;
+    let found = store.port.evidence(&[heavy, light], LIMITS).await.unwrap();
+    assert_eq!(found.iter().map(|evidence| evidence.bought.len()).collect::<Vec<_>>(), [200, 1]);
+}
+
+async fn buy_as(store: &Recommendations, user: UserId, times: usize, product: ProductId) {
+    apply(store, (0..times).map(|_| HistoryChange::Bought(bought(user, &[product]))).collect()).await;
 }
 
 async fn lines_past_the_limit_make_no_pairs(store: Recommendations) {

@@ -1,11 +1,10 @@
 //! Who goes first, and what one recipient or a full lane holds up.
 
 use souk::actors::notifications::Outcome;
-use souk::actors::notifications::dispatcher::Restraint;
 use souk::domain::notifications::{NotificationStatus, SkipReason, StandardLimits};
 use souk::mail::FailureClass;
 
-use crate::scene::{Answer, Setting, critical, id, order_confirmed, reset, scene, standard};
+use crate::scene::{Answer, Setting, critical, id, reset, scene, standard};
 
 #[actix_rt::test]
 async fn critical_mail_overtakes_standard_mail_that_waits() {
@@ -92,7 +91,7 @@ async fn a_backlog_is_claimed_half_a_lane_at_a_time() {
 
 #[actix_rt::test]
 async fn under_restraint_two_mails_at_a_time_are_sent_and_all_workers_go_on_when_it_ends() {
-    let scene = scene(Setting { permits: 0, restraint: Restraint::Few, ..Setting::default() });
+    let scene = scene(Setting { permits: 0, restraint: Some(2), ..Setting::default() });
     scene.enqueue((0..20).map(|_| critical(id())).collect()).await;
     scene.until_started(2).await;
     scene.let_pass(4);
@@ -107,7 +106,7 @@ async fn under_restraint_two_mails_at_a_time_are_sent_and_all_workers_go_on_when
 
 #[actix_rt::test]
 async fn under_restraint_standard_mails_that_stall_hold_no_critical_one_up() {
-    let scene = scene(Setting { permits: 0, restraint: Restraint::Few, ..Setting::default() });
+    let scene = scene(Setting { permits: 0, restraint: Some(2), ..Setting::default() });
     scene.enqueue(vec![standard(id()), standard(id())]).await;
     scene.until_started(2).await;
     let urgent = scene.enqueue(vec![critical(id())]).await;
@@ -118,21 +117,20 @@ async fn under_restraint_standard_mails_that_stall_hold_no_critical_one_up() {
 }
 
 #[actix_rt::test]
-async fn in_a_rush_mails_about_accounts_alone_are_sent_and_the_others_after_it() {
-    let scene = scene(Setting { restraint: Restraint::AccountsOnly, ..Setting::default() });
-    let mut others = scene.enqueue(vec![standard(id()), order_confirmed(id()), order_confirmed(id())]).await;
-    let about_accounts = scene.enqueue(vec![critical(id()), critical(id())]).await;
-    scene.until_delivered(2).await;
-    for id in &about_accounts {
-        scene.becomes(*id, NotificationStatus::Sent).await;
+async fn under_the_hardest_restraint_one_critical_mail_after_the_other_is_sent_before_standard_ones() {
+    let scene = scene(Setting { permits: 0, restraint: Some(1), ..Setting::default() });
+    let urgent = scene.enqueue((0..3).map(|_| critical(id())).collect()).await;
+    let others = scene.enqueue(vec![standard(id())]).await;
+    for sent in 1..=3 {
+        scene.until_started(sent).await;
+        assert_eq!(scene.started(), urgent[..sent], "one at a time");
+        scene.let_pass(1);
+        scene.until_delivered(sent).await;
     }
-    assert_eq!(scene.started().len(), 2, "nothing else has begun");
-    scene.end_restraint();
-    scene.until_delivered(5).await;
-    let mut delivered = scene.delivered().split_off(2);
-    delivered.sort();
-    others.sort();
-    assert_eq!(delivered, others);
+    scene.until_started(4).await;
+    assert_eq!(scene.started()[3..], others);
+    scene.let_pass(1);
+    scene.until_delivered(4).await;
 }
 
 #[actix_rt::test]

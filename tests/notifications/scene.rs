@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use souk::actors::Address;
 use souk::actors::clock::now;
 use souk::actors::errors::DomainError;
-use souk::actors::notifications::dispatcher::{self, DispatchTools, Restraint};
+use souk::actors::notifications::dispatcher::{self, DispatchTools};
 use souk::actors::notifications::messages::{Enqueue, TakeIn};
 use souk::actors::notifications::recipients::Recipients;
 use souk::actors::notifications::worker::{DeliveryWorker, WorkerTools};
@@ -19,12 +19,10 @@ use souk::actors::notifications::{InHand, NotificationActor, NotificationTools, 
 use souk::actors::supervisor::{ActorSpec, ActorState, Fault, MailboxLimits, RestartPolicy, SupervisionTree};
 use souk::actors::users::messages::{LinkWanted, MailLink, Recipient};
 use souk::domain::ids::{CampaignId, MailRequestId, NotificationId, TypedId, UserId};
-use souk::domain::money::Money;
 use souk::domain::notifications::attempts::RetryPolicy;
-use souk::domain::notifications::content::{Content, OrderNews};
+use souk::domain::notifications::content::Content;
 use souk::domain::notifications::intake::Intake;
 use souk::domain::notifications::{NewNotification, Notification, NotificationStatus, StandardLimits};
-use souk::domain::orders::OrderStatus;
 use souk::domain::text::Email;
 use souk::domain::users::Preferences;
 use souk::kafka::supervised::{LoopActor, Work};
@@ -138,14 +136,14 @@ pub struct Setting {
     /// Mails that are taken before a test lets more pass.
     pub permits: usize,
     pub limits: StandardLimits,
-    /// As if the machine were behind with other work.
-    pub restraint: Restraint,
+    /// Mails in hand at a time, as if the machine were behind with other work.
+    pub restraint: Option<usize>,
 }
 
 impl Default for Setting {
     fn default() -> Self {
         let limits = StandardLimits { per_second: 10_000, per_recipient_per_day: 1_000 };
-        Self { workers: 4, burst: 16, permits: Semaphore::MAX_PERMITS, limits, restraint: Restraint::None }
+        Self { workers: 4, burst: 16, permits: Semaphore::MAX_PERMITS, limits, restraint: None }
     }
 }
 
@@ -156,7 +154,7 @@ pub struct Scene {
     pub tree: SupervisionTree,
     pub outcomes: Arc<Mutex<HashMap<Outcome, u64>>>,
     claims: Arc<CountedClaims>,
-    restraint: Arc<Mutex<Restraint>>,
+    restraint: Arc<Mutex<Option<usize>>>,
     head: Address<NotificationActor>,
     stop: watch::Sender<bool>,
     folder: TempDir,
@@ -240,12 +238,6 @@ pub fn critical(user: UserId) -> NewNotification {
 
 pub fn reset(user: UserId) -> NewNotification {
     new(user, Content::PasswordReset { request_id: id::<MailRequestId>() })
-}
-
-pub fn order_confirmed(user: UserId) -> NewNotification {
-    let (number, status, total) =
-        ("261128-AAAA-BBBB".into(), OrderStatus::Confirmed, Money::new(1_250, "EUR".parse().unwrap()));
-    new(user, Content::Order(OrderNews { number, status, lines: Vec::new(), total, note: None, missing: Vec::new() }))
 }
 
 pub fn standard(user: UserId) -> NewNotification {
@@ -335,7 +327,7 @@ impl Scene {
     }
 
     pub fn end_restraint(&self) {
-        *self.restraint.lock().unwrap() = Restraint::None;
+        *self.restraint.lock().unwrap() = None;
     }
 
     pub fn inject(&self, actor: &str, fault: Fault) {

@@ -1,7 +1,7 @@
 //! What a stop and a start leave as they were.
 
 use std::collections::HashSet;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use base64::Engine;
@@ -9,10 +9,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use souk::app::{App, AppError, Ended};
-use souk::config::{Config, SecretUri, StoreKind};
+use souk::config::{Config, EventsKind, SecretUri, StoreKind};
 use souk::store::operations::MarkerStore;
 use souk::store::sqlite::SqliteOperationsStore;
 
+use crate::support::client::Client;
 use crate::support::{PASSWORD, Socket, eventually, servers, spawn_app, spawn_app_in, spawn_app_with};
 
 #[actix_rt::test]
@@ -139,6 +140,56 @@ async fn a_stop_during_the_demo_fill_ends_the_start_and_a_shop_in_use_never_gets
     }
 }
 
+/// An address that nobody listens at.
+fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[actix_rt::test]
+async fn an_order_that_waits_for_its_verdict_is_answered_before_the_process_ends() {
+    let app = spawn_app_with(|config| {
+        config.limits.enabled = false;
+        config.events.kind = EventsKind::Kafka;
+        config.events.brokers = vec![nobody().to_string()];
+        config.shutdown_timeout_ms = 6_000;
+    })
+    .await;
+    let staff = app.staff().await;
+    let product = app.create_product(&staff, 5).await;
+    let customer = app.sign_up().await;
+    let client = Client::new(app.public);
+    let lines = [(product.as_str(), 1)];
+    let stopping = async {
+        let count = "query { me { orders { totalCount } } }";
+        let me =
+            async || app.query(Some(&customer.token), count, json!({})).await["me"]["orders"]["totalCount"].clone();
+        eventually("the order is stored", async || (me().await == json!(1)).then_some(())).await;
+        tokio::task::spawn_blocking(move || app.stop()).await.unwrap()
+    };
+    let (placed, _) = futures_util::join!(client.place(&customer, "waits", &lines, 30_000), stopping);
+    assert_eq!(placed["order"]["status"], "PENDING", "{placed}");
+}
+
+#[actix_rt::test]
+async fn a_start_whose_supervision_gives_up_ends_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config { demo: true, ..Config::for_testing(dir.path()) };
+    (config.admin.listen, config.faults.enabled, config.supervision.intensity) = (nobody(), true, 0);
+    let panics = {
+        let url = format!("http://{}/faults/orders.writer/panic", config.admin.listen);
+        async move {
+            eventually("the fault is taken", async || {
+                let answer = reqwest::Client::new().post(&url).send().await.ok()?;
+                (answer.status().as_u16() == 202).then_some(())
+            })
+            .await;
+        }
+    };
+    let (started, ()) = futures_util::join!(App::start(config), panics);
+    let Some(AppError::Escalated { who, .. }) = started.err() else { panic!("it started, or failed otherwise") };
+    assert_eq!(who, "orders");
+}
+
 #[actix_rt::test]
 async fn another_currency_than_that_of_the_prices_is_refused() {
     let app = spawn_app().await;
@@ -157,7 +208,6 @@ async fn another_currency_than_that_of_the_prices_is_refused() {
 #[actix_rt::test]
 async fn while_a_store_is_waited_for_at_the_start_the_process_is_live_and_not_ready() {
     let dir = tempfile::tempdir().unwrap();
-    let nobody = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut config = Config::for_testing(dir.path());
     config.admin.listen = nobody();
     config.store.kind = StoreKind::Mongodb;

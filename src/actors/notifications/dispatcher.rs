@@ -2,7 +2,7 @@
 //!
 //! It sleeps until something is queued, becomes due, or is delivered. A full lane makes it claim less: what is not claimed
 //! waits in the store. Where there are two workers or more, the first takes only critical mail, so that standard mail
-//! and servers that stall never hold all of them up. While the machine is behind with more urgent work mails are restrained.
+//! and servers that stall never hold all of them up. The others send few mails at a time under restraint.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::actors::clock::now;
 use crate::actors::mailbox::{Lane, LaneFull, LaneLimits, TwoLaneQueue};
 use crate::domain::ids::NotificationId;
 use crate::domain::notifications::attempts::{Attempt, RetryPolicy};
-use crate::domain::notifications::{Notification, NotificationKind, NotificationPriority, StandardLimits};
+use crate::domain::notifications::{Notification, NotificationPriority, StandardLimits};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::notifications::{ClaimWanted, Lease, NotificationStore, SettleAttempt, Settled};
@@ -41,24 +41,12 @@ const BESIDE_DELIVERY: Duration = Duration::from_secs(10);
 /// Waits while the store is away.
 const STORE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// Mails in hand at a time where few are sent, but for the worker that takes only critical mail.
-const FEW: usize = 2;
 /// How soon it is asked whether a restraint has ended.
 const RESTRAINT_PAUSE: Duration = Duration::from_millis(250);
 
-/// What of the mails goes on while the machine is behind with what buyers wait for at their screens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Restraint {
-    /// All of it.
-    None,
-    /// Few at a time, but for the worker that takes only critical mail: it is not restrained.
-    Few,
-    /// Mails about accounts: who waits for one does so at the screen as well.
-    AccountsOnly,
-}
-
-/// Tells the restraint of the moment.
-pub type Restraining = Arc<dyn Fn() -> Restraint + Send + Sync>;
+/// How many mails are in hand at a time for now, because the machine is behind with what buyers wait for at their screens; but
+/// the worker that takes only critical mail is never restrained. `None`: as many as there are workers.
+pub type Restraint = Arc<dyn Fn() -> Option<usize> + Send + Sync>;
 
 pub struct DispatchTools {
     pub store: Arc<dyn NotificationStore>,
@@ -80,7 +68,7 @@ pub struct DispatchTools {
     pub burst: usize,
     pub in_hand: InHand,
     pub observe: OutcomeObserver,
-    pub restraint: Restraining,
+    pub restraint: Restraint,
 }
 
 /// Dispatches until `stop` turns true (or its sender is gone), then gives back what no worker has begun and waits for
@@ -112,12 +100,6 @@ struct Claimed {
     notification: Notification,
     lease: Lease,
     until: Timestamp,
-}
-
-impl Claimed {
-    fn is_about_account(&self) -> bool {
-        self.notification.kind == NotificationKind::Account
-    }
 }
 
 /// What ended a wait.
@@ -280,27 +262,14 @@ impl Dispatcher {
     }
 
     fn next_pair(&mut self) -> Option<(usize, Claimed)> {
-        self.restrained = false;
-        if self.lanes.is_empty() || (self.idle.is_empty() && self.critical_idle.is_none()) {
-            return None;
-        }
-        let restraint = (self.tools.restraint)();
-        if restraint == Restraint::AccountsOnly {
-            self.restrained = true;
-            let claimed = self.lanes.pop_critical_where(Claimed::is_about_account)?;
-            let worker = self.critical_idle.take().or_else(|| self.idle.pop());
-            return worker.map(|worker| (worker, claimed));
-        }
         if self.critical_idle.is_some()
             && let Some(claimed) = self.lanes.pop_critical()
         {
             return self.critical_idle.take().map(|worker| (worker, claimed));
         }
-        if self.idle.is_empty() || self.lanes.is_empty() {
-            return None;
-        }
-        self.restrained = restraint == Restraint::Few && self.deliveries.len() >= FEW;
-        if self.restrained {
+        let could_take = !self.idle.is_empty() && !self.lanes.is_empty();
+        self.restrained = could_take && (self.tools.restraint)().is_some_and(|most| self.deliveries.len() >= most);
+        if !could_take || self.restrained {
             return None;
         }
         let claimed = self.lanes.pop()?;

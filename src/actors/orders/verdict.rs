@@ -17,7 +17,7 @@ use crate::domain::orders::{Order, OrderStatus};
 /// How long a read may take at least.
 const SHORTEST_READ: Duration = Duration::from_millis(100);
 
-/// The order once it is no longer PENDING, or as it was last seen when `wait` is over. A read that fails is as good as
+/// The order once it is no longer PENDING, or as it was last seen when `wait` is over or the process ends. A read that fails is as good as
 /// no news: the order is stored, and its customer is told so.
 pub async fn await_verdict(
     orders: &Address<OrderActor>,
@@ -34,6 +34,7 @@ pub async fn await_verdict(
     // Long enough for one look at the store, however short the wait.
     let read_deadline = ask_deadline.min(wait.max(SHORTEST_READ));
     let mut watch = live.watch(LiveKey::Order(order.id));
+    let mut is_over = false;
     loop {
         let message = GetOrders { ids: vec![order.id], customer_id: Some(customer) };
         if let Ok(Ok(mut found)) = orders.ask(message, read_deadline).await
@@ -41,10 +42,13 @@ pub async fn await_verdict(
         {
             order = now;
         }
-        if order.status != OrderStatus::Pending || Instant::now() >= give_up {
+        if order.status != OrderStatus::Pending || is_over || Instant::now() >= give_up {
             return order;
         }
         // When the time is over without a wake, the store has the last word.
-        let _ = timeout_at(give_up, watch.changed()).await;
+        tokio::select! {
+            _ = timeout_at(give_up, watch.changed()) => {}
+            () = live.waits_over() => is_over = true,
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::domain::ids::{SessionId, UserId};
 use crate::domain::time::Timestamp;
 use crate::domain::users::Role;
 
-/// Clocks may differ by this much. Seconds.
+/// A clock that signs may be ahead of one that checks by this much. Seconds.
 pub const LEEWAY_SECONDS: u64 = 5;
 
 const ALGORITHM: &str = "EdDSA";
@@ -82,6 +82,8 @@ impl AccessTokens {
     ) -> Result<Self, NoSigningKey> {
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.leeway = LEEWAY_SECONDS;
+        // From the second on that a token names it is over (RFC 7519, section 4.1.4): no leeway for its end.
+        validation.reject_tokens_expiring_in_less_than = LEEWAY_SECONDS + 1;
         validation.validate_nbf = true;
         validation.set_issuer(&[issuer]);
         validation.set_audience(&[audience]);
@@ -102,7 +104,8 @@ impl AccessTokens {
     /// A token for this session, with the time at which it expires.
     pub fn sign(&self, sub: UserId, sid: SessionId, role: Role, epoch: i64, now: Timestamp) -> (String, Timestamp) {
         let seconds = now.0.div_euclid(1000);
-        let exp = seconds + self.lifetime_seconds;
+        // Serves for its lifetime at least, however much of this second is over.
+        let exp = now.0.div_euclid(1000) + i64::from(now.0.rem_euclid(1000) > 0) + self.lifetime_seconds;
         let jti = format!("{:016x}", rand::random::<u64>());
         let claims = AccessClaims {
             iss: self.issuer.to_string(),
@@ -166,8 +169,9 @@ mod tests {
         let now = clock::now();
         let checked = ours.verify(&sign(&ours, now)).unwrap();
         assert_eq!((checked.claims.role, checked.claims.epoch, checked.key), (Role::Customer, 3, key.id));
-        assert!(ours.verify(&sign(&ours, now.plus_millis(-904_000))).is_ok(), "5 s leeway");
-        assert!(ours.verify(&sign(&ours, now.plus_millis(-907_000))).is_err(), "expired");
+        assert!(ours.verify(&sign(&ours, now.plus_millis(-890_000))).is_ok(), "the last seconds");
+        assert!(ours.verify(&sign(&ours, now.plus_millis(-901_000))).is_err(), "expired");
+        assert!(ours.verify(&sign(&ours, now.plus_millis(4_000))).is_ok(), "of a clock that is ahead");
         assert!(ours.verify(&sign(&ours, now.plus_millis(60_000))).is_err(), "not yet valid");
         assert!(ours.verify(&sign(&tokens(&key, "other"), now)).is_err(), "another audience");
         assert!(ours.verify(&sign(&tokens(&KeyMaterial::generate(), "souk-api"), now)).is_err(), "another key");

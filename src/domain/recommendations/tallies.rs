@@ -59,6 +59,9 @@ impl Tallies {
 
     /// Whether nothing is to be written: what was added was also taken back.
     pub fn is_empty(&self) -> bool {
-        self.orders == 0 && self.items.values().all(|item| item.orders == 0)
+        let none = |item: &ItemTally| (item.orders, item.before, item.after) == (0, 0, 0);
+        self.orders == 0
+            && self.items.values().all(none)
+            && self.pairs.values().all(|pair| *pair == PairTally::default())
     }
 }

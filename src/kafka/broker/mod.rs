@@ -170,6 +170,8 @@ impl EventLog for BrokerLog {
     }
 
     async fn check(&self) -> Result<(), LogError> {
+        // Topics with another number of partitions are of no use, however well the broker is.
+        self.topics.ensure().await?;
         self.producer.check().await
     }
 }

@@ -19,7 +19,7 @@ use super::precedence::{Precedence, Rank};
 use super::{EventLog, LogError, Record};
 use crate::actors::AskError;
 use crate::actors::clock::now;
-use crate::domain::events::Topic;
+use crate::domain::events::{HEADER_EVENT, Topic};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::consumption::{Consumed, Consumption, ConsumptionStore};
@@ -42,6 +42,11 @@ impl ConsumedEvent {
     /// `ce_id`: the same however often the event is delivered.
     pub fn id(&self) -> &str {
         self.record.header(envelope::ID).unwrap_or_default()
+    }
+
+    /// `ce_id` as it was the first time, also of a replayed event: an effect is once per event by this.
+    pub fn original_id(&self) -> &str {
+        self.record.header(HEADER_EVENT).unwrap_or_else(|| self.id())
     }
 
     /// `ce_type`, one of `domain::events::event_type`.

@@ -38,9 +38,12 @@ const QUEUED: &str = NotificationStatus::Queued.as_str();
 pub(super) async fn claim(tx: &mut Tx, wanted: &ClaimWanted) -> Result<Claim, Failure> {
     let mut queue = look(tx, wanted.now).await?;
     let busy: HashSet<UserId> = queue.in_hand.iter().map(|mail| mail.user_id).collect();
+    let hidden = queue.look_behind(tx, &busy, wanted.now).await?;
     let is_cut = queue.cut(&busy, wanted.standard);
     let sent = sent_today(tx, &queue.standard, wanted.now).await?;
-    let mut claiming = Claiming { wanted, busy, is_cut, take: Vec::new(), skip: Vec::new(), claim: Claim::default() };
+    let [left_critical, left_standard] = hidden;
+    let claim = Claim { left_critical, left_standard, ..Claim::default() };
+    let mut claiming = Claiming { wanted, busy, is_cut, take: Vec::new(), skip: Vec::new(), claim };
     for later in queue.next_critical.iter().chain(&queue.next_standard) {
         claiming.again_at(Timestamp(later.due_at.timestamp_millis()));
     }
@@ -89,6 +92,10 @@ impl Claiming<'_> {
                 self.take(candidate);
             }
         }
+        if is_full(candidates) && self.take.len() < self.wanted.critical as usize {
+            // Many mails of few recipients: those of others lie behind them.
+            self.again_at(self.wanted.now);
+        }
     }
 
     /// Returns the pace with what was taken of it.
@@ -117,7 +124,7 @@ impl Claiming<'_> {
                 taken += 1;
             }
         }
-        if self.is_cut && self.claim.skipped > 0 {
+        if self.is_cut && (self.claim.skipped > 0 || taken < wanted.standard) {
             self.again_at(wanted.now);
         }
         if taken > 0 {
@@ -169,7 +176,25 @@ struct Queue {
     next_standard: Vec<Later>,
 }
 
+fn is_full(candidates: &[Candidate]) -> bool {
+    candidates.len() as i64 == LOOKED_AT
+}
+
 impl Queue {
+    /// However many mails of those who are being delivered to are due, they hide nobody else's. Says of each lane whether
+    /// such mails were passed over.
+    async fn look_behind(&mut self, tx: &mut Tx, busy: &HashSet<UserId>, now: Timestamp) -> Result<[bool; 2], Failure> {
+        let mut hidden = [false; 2];
+        let lanes = NotificationPriority::ALL.into_iter().zip([&mut self.critical, &mut self.standard]);
+        for ((lane, candidates), hidden) in lanes.zip(&mut hidden) {
+            if is_full(candidates) && candidates.iter().all(|candidate| busy.contains(&candidate.user_id)) {
+                *candidates = of_others(tx, lane, busy, now).await?;
+                *hidden = true;
+            }
+        }
+        Ok(hidden)
+    }
+
     /// Leaves of the standard mail what is enough for a claim, so that the mails of few recipients are counted. True: some
     /// is left for another claim.
     fn cut(&mut self, busy: &HashSet<UserId>, wanted: u32) -> bool {
@@ -221,6 +246,27 @@ async fn look(tx: &mut Tx, now: Timestamp) -> Result<Queue, Failure> {
         }
         save_pace(tx, Pace::default()).await?;
     }
+}
+
+async fn of_others(
+    tx: &mut Tx,
+    lane: NotificationPriority,
+    busy: &HashSet<UserId>,
+    now: Timestamp,
+) -> Result<Vec<Candidate>, Failure> {
+    let busy: Vec<String> = busy.iter().map(UserId::to_string).collect();
+    let due = doc! {
+        "status": QUEUED, "lane": lane.as_str(), "dueAt": { "$lte": date(now) }, "userId": { "$nin": busy },
+    };
+    let found = tx
+        .collection::<Candidate>(NOTIFICATIONS)
+        .find(due)
+        .sort(doc! { "dueAt": 1, "_id": 1 })
+        .limit(LOOKED_AT)
+        .projection(doc! { "userId": 1 })
+        .session(tx.session())
+        .await?;
+    tx.collect(found).await
 }
 
 /// How many standard mails each of these has had today.

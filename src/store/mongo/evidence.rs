@@ -26,7 +26,7 @@ const OF_A_CATEGORY: usize = 30;
 /// Of each user, in this order.
 pub(super) async fn of(tx: &mut Tx, users: &[UserId], limits: &Limits) -> Result<Vec<Evidence>, Failure> {
     let live = generations::live(tx).await?;
-    let mut bought = purchases(tx, live.generation, users, PURCHASES_READ).await?;
+    let mut bought = newest_purchases(tx, live.generation, users).await?;
     let mut ratings = ratings(tx, users, doc! { "at": -1, "_id": 1 }).await?;
     let mut all = Vec::with_capacity(users.len());
     for user in users {
@@ -192,29 +192,43 @@ async fn best_sellers(
     Ok(tx.collect(found).await?.into_iter().flat_map(|found| found.best).collect())
 }
 
-/// The orders of each of these users, newest first, up to so many.
-async fn purchases(
+type Purchases = Vec<(OrderId, BoughtDocument)>;
+
+fn purchases_of(generation: Generation, users: &[UserId]) -> Document {
+    let users: Vec<String> = users.iter().map(UserId::to_string).collect();
+    doc! { "bought.userId": { "$in": users }, "_id.generation": generation }
+}
+
+/// Ids of orders grow with time.
+fn newest_first() -> Document {
+    doc! { "_id.orderId": -1 }
+}
+
+fn bought(documents: Vec<PurchaseDocument>) -> Purchases {
+    documents.into_iter().filter_map(|PurchaseDocument { key, bought, .. }| Some((key.order_id, bought?))).collect()
+}
+
+/// The newest orders of each of these users, newest first.
+async fn newest_purchases(
     tx: &mut Tx,
     generation: Generation,
     users: &[UserId],
-    limit: usize,
-) -> Result<HashMap<UserId, Vec<(OrderId, BoughtDocument)>>, Failure> {
-    let texts: Vec<String> = users.iter().map(UserId::to_string).collect();
-    // Ids of orders grow with time.
-    let found = tx
-        .collection::<PurchaseDocument>(PURCHASES)
-        .find(doc! { "bought.userId": { "$in": texts }, "_id.generation": generation })
-        .sort(doc! { "_id.orderId": -1 })
-        .limit((limit * users.len()) as i64)
-        .session(tx.session())
-        .await?;
-    let mut orders: HashMap<UserId, Vec<(OrderId, BoughtDocument)>> = HashMap::new();
-    for PurchaseDocument { key, bought, .. } in tx.collect(found).await? {
-        if let Some(bought) = bought {
-            orders.entry(bought.user_id).or_default().push((key.order_id, bought));
-        }
+) -> Result<HashMap<UserId, Purchases>, Failure> {
+    #[derive(Deserialize)]
+    struct OfUser {
+        #[serde(rename = "_id")]
+        user: UserId,
+        newest: Vec<PurchaseDocument>,
     }
-    Ok(orders)
+    let newest = doc! { "$firstN": { "input": "$$ROOT", "n": PURCHASES_READ as i64 } };
+    let of_each = [
+        doc! { "$match": purchases_of(generation, users) },
+        doc! { "$sort": newest_first() },
+        doc! { "$group": { "_id": "$bought.userId", "newest": newest } },
+    ];
+    let purchases = tx.collection::<OfUser>(PURCHASES);
+    let found = purchases.aggregate(of_each).with_type::<OfUser>().session(tx.session()).await?;
+    Ok(tx.collect(found).await?.into_iter().map(|OfUser { user, newest }| (user, bought(newest))).collect())
 }
 
 async fn ratings(
@@ -235,9 +249,9 @@ async fn ratings(
 /// What is kept about a user.
 pub(super) async fn history(tx: &mut Tx, user: UserId) -> Result<UserHistory, Failure> {
     let generation = generations::live(tx).await?.generation;
-    // All there is: no limit.
-    let orders = purchases(tx, generation, &[user], 0).await?.remove(&user).unwrap_or_default();
-    let purchases = orders.into_iter().flat_map(|(order_id, order)| {
+    let all = tx.collection::<PurchaseDocument>(PURCHASES);
+    let found = all.find(purchases_of(generation, &[user])).sort(newest_first()).session(tx.session()).await?;
+    let purchases = bought(tx.collect(found).await?).into_iter().flat_map(|(order_id, order)| {
         let at = order.at;
         order.lines.into_iter().map(move |line| ExportedPurchase {
             order_id,

@@ -35,13 +35,16 @@ pub(super) async fn insert(
 ) -> Result<Vec<InsertOrder>, Failure> {
     let orders = database.collection::<OrderDocument>(ORDERS);
     let mut insertion = Insertion { orders, outcomes: vec![None; documents.len()], documents, attempts: 0 };
-    while insertion.outcomes.contains(&None) {
-        insertion.attempt().await?;
+    let mut done = Ok(());
+    while done.is_ok() && insertion.outcomes.contains(&None) {
+        done = insertion.attempt().await;
     }
-    let outcomes: Vec<InsertOrder> = insertion.outcomes.into_iter().flatten().collect();
-    let inserted = outcomes.iter().zip(events).filter(|(outcome, _)| **outcome == InsertOrder::Inserted);
+    // Also when another order's outcome could not be learned: nobody else publishes these soon.
+    let inserted =
+        insertion.outcomes.iter().zip(events).filter(|(outcome, _)| **outcome == Some(InsertOrder::Inserted));
     database.announce(inserted.map(|(_, event)| event).collect());
-    Ok(outcomes)
+    done?;
+    Ok(insertion.outcomes.into_iter().flatten().collect())
 }
 
 struct Insertion {

@@ -20,10 +20,14 @@ use crate::domain::time::Timestamp;
 use crate::store::notifications::{Claim, ClaimWanted, LaneDepth, Lease, QueueDepths, SettleAttempt, Settled};
 
 /// Due mails that one claim looks at: bounds how long it holds the writer.
-const LOOKED_AT: u32 = 256;
+const LOOKED_AT: usize = 256;
 
 const CANDIDATES: &str = "SELECT position, user_id FROM notifications
     WHERE status = 0 AND priority = ?1 AND due_at <= ?2 ORDER BY due_at, position LIMIT ?3";
+const CANDIDATES_OF_OTHERS: &str = "SELECT position, user_id FROM notifications
+    WHERE status = 0 AND priority = ?1 AND due_at <= ?2
+        AND user_id NOT IN (SELECT user_id FROM notifications WHERE lease IS NOT NULL AND due_at > ?2)
+    ORDER BY due_at, position LIMIT ?3";
 const IN_HAND: &str = "SELECT user_id FROM notifications WHERE lease IS NOT NULL AND due_at > ?1";
 const NEXT_DUE: &str = "SELECT MIN(due_at) FROM notifications WHERE status = 0 AND priority = ?1 AND due_at > ?2";
 const SENT_TODAY: &str = "SELECT COUNT(*) FROM notifications
@@ -55,13 +59,20 @@ fn claim_critical(
     claim: &mut Claim,
 ) -> Result<(), Failure> {
     let mut taken = 0;
-    for candidate in candidates(write.sql(), NotificationPriority::Critical, wanted.now)? {
+    let Candidates { candidates, hidden } = candidates(write.sql(), NotificationPriority::Critical, wanted.now, busy)?;
+    claim.left_critical = hidden;
+    let looked_at = candidates.len();
+    for candidate in candidates {
         if taken == wanted.critical || busy.contains(&candidate.user_id) {
             claim.left_critical = true;
         } else {
             take(write, wanted, candidate, busy, claim)?;
             taken += 1;
         }
+    }
+    if looked_at == LOOKED_AT && taken < wanted.critical {
+        // Many mails of few recipients: those of others lie behind them.
+        claim.again_at = earlier(claim.again_at, wanted.now);
     }
     Ok(())
 }
@@ -75,9 +86,11 @@ fn claim_standard(
     let limits = wanted.limits;
     let mut pace = pace(write.sql())?;
     let available = pace.available(limits.per_second, wanted.now);
-    let (mut taken, mut looked_at) = (0, 0);
-    for candidate in candidates(write.sql(), NotificationPriority::Standard, wanted.now)? {
-        looked_at += 1;
+    let mut taken = 0;
+    let Candidates { candidates, hidden } = candidates(write.sql(), NotificationPriority::Standard, wanted.now, busy)?;
+    claim.left_standard = hidden;
+    let looked_at = candidates.len();
+    for candidate in candidates {
         let sent = sent_today(write.sql(), candidate.user_id, wanted.now)?;
         if busy.contains(&candidate.user_id) {
             claim.left_standard = true;
@@ -98,7 +111,7 @@ fn claim_standard(
             taken += 1;
         }
     }
-    if looked_at == LOOKED_AT && claim.skipped > 0 {
+    if looked_at == LOOKED_AT && (claim.skipped > 0 || taken < wanted.standard) {
         claim.again_at = earlier(claim.again_at, wanted.now);
     }
     if taken > 0 {
@@ -136,18 +149,34 @@ struct Candidate {
     user_id: UserId,
 }
 
+/// What a claim decides about, in the order in which they became due.
+struct Candidates {
+    candidates: Vec<Candidate>,
+    /// Mails of those who are being delivered to were passed over.
+    hidden: bool,
+}
+
+/// However many mails of those who are being delivered to are due, they hide nobody else's.
 fn candidates(
     connection: &Connection,
     priority: NotificationPriority,
     now: Timestamp,
-) -> Result<Vec<Candidate>, Failure> {
-    let mut statement = connection.prepare_cached(CANDIDATES)?;
-    let mut rows = statement.query((priority as i64, now.0, LOOKED_AT))?;
-    let mut candidates = Vec::new();
-    while let Some(row) = rows.next()? {
-        candidates.push(Candidate { position: row.get(0)?, user_id: UserId::from_bytes(row.get(1)?) });
+    busy: &HashSet<UserId>,
+) -> Result<Candidates, Failure> {
+    let query = |statement: &str| -> Result<Vec<Candidate>, Failure> {
+        let mut statement = connection.prepare_cached(statement)?;
+        let mut rows = statement.query((priority as i64, now.0, LOOKED_AT as i64))?;
+        let mut candidates = Vec::new();
+        while let Some(row) = rows.next()? {
+            candidates.push(Candidate { position: row.get(0)?, user_id: UserId::from_bytes(row.get(1)?) });
+        }
+        Ok(candidates)
+    };
+    let candidates = query(CANDIDATES)?;
+    if candidates.len() < LOOKED_AT || !candidates.iter().all(|candidate| busy.contains(&candidate.user_id)) {
+        return Ok(Candidates { candidates, hidden: false });
     }
-    Ok(candidates)
+    Ok(Candidates { candidates: query(CANDIDATES_OF_OTHERS)?, hidden: true })
 }
 
 /// Who is being delivered to: nobody gets two mails at a time, so a mailbox that stalls holds up one worker.

@@ -15,7 +15,7 @@ use super::trusted_documents::trusted_documents;
 use super::{AppError, Core};
 use crate::actors::supervisor::{ActorState, ActorStatus, Fault, SupervisionTree};
 use crate::actors::users::SignInChange;
-use crate::config::{Config, Domain, Role, Roles};
+use crate::config::{CacheKind, Config, Domain, Role, Roles};
 use crate::gateway::admin::{AdminServer, FaultKind, FaultSwitch, Health, Phase, Probe};
 use crate::gateway::api_key_auth::ApiKeyAuth;
 use crate::gateway::auth::Auth;
@@ -34,6 +34,15 @@ use crate::mail::Mailer;
 use crate::store::cache::SharedCache;
 use crate::store::outbox::Outbox;
 use crate::telemetry::Metrics;
+
+/// Dependencies as `/health/ready` names them, besides the stores.
+const EVENTS: &str = "events";
+const CACHE: &str = "cache";
+const MAIL: &str = "mail";
+
+fn store_name(domain: &str) -> String {
+    format!("store.{domain}")
+}
 
 /// How long an injected freeze blocks an actor's thread.
 const FREEZE: Duration = Duration::from_secs(20);
@@ -72,6 +81,14 @@ impl AdminListener {
     pub(super) fn start(config: &Config, metrics: &Metrics) -> Result<Self, AppError> {
         let readings = Arc::<OnceLock<Arc<Readings>>>::default();
         let health = Health::metered_by(&metrics.process);
+        let needed = domains_of(&config.roles);
+        for domain in Domain::ALL.map(Domain::name) {
+            health.expect(store_name(domain), needed.contains(domain));
+        }
+        if config.cache.kind == CacheKind::Redis {
+            health.expect(CACHE.to_owned(), false);
+        }
+        [EVENTS, MAIL].map(|name| health.expect(name.to_owned(), false));
         let faults = config.faults.enabled.then(|| fault_switch(Arc::clone(&readings)));
         let (of_core, scraped) = (Arc::clone(&readings), health.clone());
         let before_scrape = Arc::new(move || -> BoxFuture<'static, ()> {
@@ -133,7 +150,7 @@ pub(super) fn domains_of(roles: &Roles) -> BTreeSet<&'static str> {
 fn store_probe(outbox: &Arc<dyn Outbox>, required: bool) -> Probe {
     let outbox = Arc::clone(outbox);
     Probe {
-        name: format!("store.{}", outbox.domain()),
+        name: store_name(outbox.domain()),
         required,
         check: Arc::new(move || -> BoxFuture<'static, bool> {
             let outbox = Arc::clone(&outbox);
@@ -146,7 +163,7 @@ fn store_probe(outbox: &Arc<dyn Outbox>, required: bool) -> Probe {
 fn log_probe(log: &Arc<dyn EventLog>) -> Probe {
     let log = Arc::clone(log);
     Probe {
-        name: "events".to_owned(),
+        name: EVENTS.to_owned(),
         required: false,
         check: Arc::new(move || -> BoxFuture<'static, bool> {
             let log = Arc::clone(&log);
@@ -159,7 +176,7 @@ fn log_probe(log: &Arc<dyn EventLog>) -> Probe {
 fn cache_probe(cache: &Arc<dyn SharedCache>) -> Probe {
     let cache = Arc::clone(cache);
     Probe {
-        name: "cache".to_owned(),
+        name: CACHE.to_owned(),
         required: false,
         check: Arc::new(move || -> BoxFuture<'static, bool> {
             let cache = Arc::clone(&cache);
@@ -172,7 +189,7 @@ fn cache_probe(cache: &Arc<dyn SharedCache>) -> Probe {
 fn mail_probe(mailer: &Arc<dyn Mailer>) -> Probe {
     let mailer = Arc::clone(mailer);
     Probe {
-        name: "mail".to_owned(),
+        name: MAIL.to_owned(),
         required: false,
         check: Arc::new(move || -> BoxFuture<'static, bool> {
             let mailer = Arc::clone(&mailer);

@@ -48,6 +48,8 @@ pub struct Health(Arc<HealthInner>);
 struct HealthInner {
     phase: Mutex<Phase>,
     probes: Mutex<Vec<Probe>>,
+    /// Dependencies that have no probe yet, and whether they are required.
+    expected: Mutex<BTreeMap<String, bool>>,
     metrics: Option<ProcessMetrics>,
     /// When the probes were last sent out.
     asked_at: Mutex<Option<Instant>>,
@@ -91,8 +93,14 @@ impl Health {
     }
 
     fn noted_in(metrics: Option<ProcessMetrics>) -> Self {
-        let (phase, probes, asked_at) = (Mutex::new(Phase::Starting), Mutex::default(), Mutex::default());
-        Self(Arc::new(HealthInner { phase, probes, metrics, asked_at, down: Mutex::default() }))
+        Self(Arc::new(HealthInner {
+            phase: Mutex::new(Phase::Starting),
+            probes: Mutex::default(),
+            expected: Mutex::default(),
+            metrics,
+            asked_at: Mutex::default(),
+            down: Mutex::default(),
+        }))
     }
 
     pub fn phase(&self) -> Phase {
@@ -107,7 +115,13 @@ impl Health {
         }
     }
 
+    /// The dependency is named from here on; its probe follows once there is something to ask.
+    pub fn expect(&self, name: String, required: bool) {
+        self.0.expected.lock().unwrap_or_else(PoisonError::into_inner).insert(name, required);
+    }
+
     pub fn add_probe(&self, probe: Probe) {
+        self.0.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&probe.name);
         self.0.probes.lock().unwrap_or_else(PoisonError::into_inner).push(probe);
     }
 
@@ -157,7 +171,10 @@ impl Health {
             let state = if finding.is_up { "up" } else { "down" };
             (finding.name, DependencyReport { state, latency_ms, required: finding.required })
         };
-        let dependencies: BTreeMap<_, _> = self.ask().await.into_iter().map(report).collect();
+        let expected = self.0.expected.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let unknown = |(name, required)| (name, DependencyReport { state: "unknown", latency_ms: 0, required });
+        let mut dependencies: BTreeMap<_, _> = expected.into_iter().map(unknown).collect();
+        dependencies.extend(self.ask().await.into_iter().map(report));
         let is_down = |required| {
             move |dependency: &DependencyReport| dependency.state == "down" && dependency.required == required
         };

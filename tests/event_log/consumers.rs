@@ -143,6 +143,23 @@ async fn what_cannot_be_decoded_is_a_dead_letter_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replay_that_was_published_twice_and_fails_again_is_one_letter() {
+    let undecodable = |event: &souk::kafka::consumer::ConsumedEvent, _| {
+        if event.record.key == "k" { Verdict::Undecodable } else { Verdict::Fine }
+    };
+    let (log, domain) = (MemoryLog::new(1), Domain::new(undecodable));
+    append(&log, [order("k", 1)]).await;
+    let running = Running::start(&domain.group(&log, settings()));
+    domain.until(|tables| tables.letters.len() == 1).await;
+    let replay = letters(&domain)[0].replay_event(souk::domain::time::Timestamp(9)).unwrap();
+    append(&log, [replay.clone(), replay, order("other", 1)]).await;
+    domain.until(|tables| tables.effects.len() == 1).await;
+    let rounds: Vec<u32> = letters(&domain).iter().map(|letter| letter.round).collect();
+    assert_eq!(rounds, [0, 1]);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_is_away_or_a_busy_actor_parks_nothing() {
     let (log, domain) = (MemoryLog::new(1), Domain::new(|_, _| Verdict::Fine));
     *domain.next.lock().unwrap() = [vec![Next::Busy; 20], vec![Next::Unavailable; 20]].concat();

@@ -218,7 +218,13 @@ async fn while_a_store_is_waited_for_at_the_start_the_process_is_live_and_not_re
         eventually("it is live", async || get("/health/live").await?.status().is_success().then_some(())).await;
         let ready = get("/health/ready").await.unwrap();
         assert_eq!(ready.status().as_u16(), 503);
-        assert_eq!(ready.json::<Value>().await.unwrap()["status"], "starting");
+        let ready: Value = ready.json().await.unwrap();
+        assert_eq!(ready["status"], "starting");
+        let orders = json!({ "state": "unknown", "latencyMs": 0, "required": true });
+        assert_eq!(
+            (&ready["dependencies"]["store.orders"], ready["dependencies"].as_object().unwrap().len()),
+            (&orders, 8)
+        );
         assert!(get("/metrics").await.unwrap().status().is_success());
     };
     assert!(matches!(App::start_unless(config, seen).await.err(), Some(AppError::Stopped)));

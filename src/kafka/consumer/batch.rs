@@ -68,8 +68,12 @@ impl Batch {
 
     pub(super) fn bury(&mut self, record: &Record, reason: &str, attempts: u32, judgement: &Judgement<'_>) {
         let letter = dead_letters::letter(judgement.group, record, reason, attempts, judgement.now);
-        self.buried.push((letter.reason.clone(), record.topic));
-        self.consumption.dead_letters.push(dead_letters::letter_event(&letter, judgement.settings.source));
+        let event = dead_letters::letter_event(&letter, judgement.settings.source);
+        // A replay that was published twice fails twice with one letter.
+        if self.consumption.dead_letters.iter().all(|known| known.id() != event.id()) {
+            self.buried.push((letter.reason, record.topic));
+            self.consumption.dead_letters.push(event);
+        }
     }
 
     /// Takes the failed events out: parked for another attempt, or dead letters; what follows a parked one of its key

@@ -89,7 +89,7 @@ fn intake_of(event: &ConsumedEvent, causes: &Causes) -> Result<Vec<Intake>, Deco
     let traceparent = causes.of(event.id()).map(|cause| cause.to_string());
     let cause = Cause { key: &key, new_id, traceparent: traceparent.as_deref() };
     Ok(match event.record.topic {
-        Topic::UserEvents => of_user_event(event.event_type(), &event.body::<UserChanged>()?, cause),
+        Topic::UserEvents => of_user_event(event.event_type(), event.sequence()?, &event.body::<UserChanged>()?, cause),
         Topic::OrderEvents => of_order_event(event.body::<OrderChanged>()?, cause),
         Topic::PromotionalEvents => of_campaign_chunk(event.body::<CampaignChunk>()?, cause),
         Topic::RecommendationEvents => of_recommendation(event.body()?, cause),

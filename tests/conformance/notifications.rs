@@ -28,6 +28,7 @@ conformance!(notifications:
     intake_and_offset_are_written_together_or_not_at_all,
     what_nobody_is_to_be_mailed_is_skipped_from_the_start,
     a_digest_comes_once_in_its_time_and_again_when_it_is_wanted_since,
+    what_is_told_late_of_a_user_is_not_believed,
     an_erased_user_keeps_nothing_and_is_told_nothing,
     critical_mail_is_claimed_first_and_in_order,
     what_is_claimed_is_nobody_elses_until_its_lease_ends,
@@ -81,8 +82,13 @@ fn digest(user: UserId) -> NewNotification {
     new(user, Content::Digest { items: vec![item] })
 }
 
+fn remember_as_of(as_of: i64, user_id: UserId, recommendations: bool, demo: bool) -> Intake {
+    let preferences = Preferences { recommendations, ..Preferences::default() };
+    Intake::Remember { user_id, preferences, demo, as_of }
+}
+
 fn remember(user_id: UserId, recommendations: bool, demo: bool) -> Intake {
-    Intake::Remember { user_id, preferences: Preferences { recommendations, ..Preferences::default() }, demo }
+    remember_as_of(1, user_id, recommendations, demo)
 }
 
 async fn take_in(store: &Notifications, intake: Vec<Intake>, time: Timestamp) {
@@ -185,6 +191,18 @@ async fn a_digest_comes_once_in_its_time_and_again_when_it_is_wanted_since(store
     assert_eq!(total(bob).await, 2, "wanted now");
     take_in(&store, vec![Intake::Tell(digest(ada))], at(NOON + WEEK_MS)).await;
     assert_eq!(total(ada).await, 2, "a week later");
+}
+
+async fn what_is_told_late_of_a_user_is_not_believed(store: Notifications) {
+    let (ada, bob) = (id(), id());
+    take_in(&store, vec![remember_as_of(2, ada, true, false), remember_as_of(1, ada, false, false)], at(NOON)).await;
+    take_in(&store, vec![remember_as_of(2, bob, false, false)], at(NOON)).await;
+    take_in(&store, vec![remember_as_of(1, bob, true, false)], at(NOON)).await;
+    take_in(&store, vec![Intake::Tell(digest(ada)), Intake::Tell(digest(bob))], at(NOON)).await;
+    for (user, expected) in [(ada, NotificationStatus::Queued), (bob, NotificationStatus::Skipped)] {
+        let inbox = store.port.inbox(user, false, &PageRequest::first(9)).await.unwrap();
+        assert_eq!(inbox.page.entries[0].1.status, expected);
+    }
 }
 
 async fn an_erased_user_keeps_nothing_and_is_told_nothing(store: Notifications) {

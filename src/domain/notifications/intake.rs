@@ -17,6 +17,8 @@ pub enum Intake {
         user_id: UserId,
         preferences: Preferences,
         demo: bool,
+        /// The sequence of the event that says so.
+        as_of: i64,
     },
     /// Nothing personal is kept about the user, and nothing is told any more.
     Erase {
@@ -54,6 +56,15 @@ pub struct KnownUser {
     pub preferences: Preferences,
     pub demo: bool,
     pub erased: bool,
+    /// The sequence of the event that said so.
+    pub as_of: i64,
+}
+
+impl KnownUser {
+    /// Whether this counts from now on. What is delivered again, or late, does not; and an erased user stays erased.
+    pub fn replaces(&self, known: Option<&Self>) -> bool {
+        known.is_none_or(|known| !known.erased && self.as_of >= known.as_of)
+    }
 }
 
 /// What happens to something that a user could be told.
@@ -106,7 +117,8 @@ pub fn admit(
     }
 }
 
-pub fn of_user_event(event: &str, user: &UserChanged, cause: Cause<'_>) -> Vec<Intake> {
+/// `sequence` is the event's among those of its user.
+pub fn of_user_event(event: &str, sequence: i64, user: &UserChanged, cause: Cause<'_>) -> Vec<Intake> {
     let user_id = user.user_id;
     if event == event_type::USER_DELETED {
         return vec![Intake::Erase { user_id }];
@@ -118,7 +130,7 @@ pub fn of_user_event(event: &str, user: &UserChanged, cause: Cause<'_>) -> Vec<I
         (event_type::USER_PASSWORD_CHANGED, _) => Some(Content::PasswordChanged),
         _ => None,
     };
-    let remember = Intake::Remember { user_id, preferences: user.preferences, demo: user.demo };
+    let remember = Intake::Remember { user_id, preferences: user.preferences, demo: user.demo, as_of: sequence };
     std::iter::once(remember).chain(content.map(|content| cause.tell(user_id, content))).collect()
 }
 
@@ -194,12 +206,13 @@ mod tests {
             (event_type::USER_UPDATED, None, vec![]),
             (event_type::USER_VERIFIED, None, vec![]),
         ] {
-            let intake = of_user_event(event, &user(request), CAUSE);
+            let intake = of_user_event(event, 7, &user(request), CAUSE);
             let preferences = Preferences::default();
-            assert_eq!(intake[0], Intake::Remember { user_id: user_id(), preferences, demo: false }, "{event}");
+            let remember = Intake::Remember { user_id: user_id(), preferences, demo: false, as_of: 7 };
+            assert_eq!(intake[0], remember, "{event}");
             assert_eq!(told(intake), expected, "{event}");
         }
-        let deleted = of_user_event(event_type::USER_DELETED, &user(None), CAUSE);
+        let deleted = of_user_event(event_type::USER_DELETED, 8, &user(None), CAUSE);
         assert_eq!(deleted, [Intake::Erase { user_id: user_id() }]);
     }
 
@@ -241,7 +254,7 @@ mod tests {
     fn what_is_known_of_a_user_decides_who_is_told() {
         let on = Preferences { order_updates: true, promotions: true, recommendations: true };
         let off = Preferences { order_updates: false, promotions: false, recommendations: false };
-        let user = |preferences| KnownUser { preferences, demo: false, erased: false };
+        let user = |preferences| KnownUser { preferences, demo: false, erased: false, as_of: 1 };
         let demo = KnownUser { demo: true, ..user(on) };
         let erased = KnownUser { erased: true, ..user(on) };
         let week = 7 * DAY_MS;

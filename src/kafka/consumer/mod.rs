@@ -49,6 +49,17 @@ impl ConsumedEvent {
         self.record.header(HEADER_EVENT).unwrap_or_else(|| self.id())
     }
 
+    /// The event's place among those of its aggregate, which its first `ce_id` ends with.
+    pub fn sequence(&self) -> Result<i64, DecodeError> {
+        let id = self.original_id();
+        let sequence = id.rsplit_once('-').and_then(|(_, sequence)| sequence.parse().ok());
+        sequence.ok_or_else(|| DecodeError::BadHeader {
+            header: envelope::ID,
+            value: id.to_owned(),
+            expected: "an id that ends with a sequence",
+        })
+    }
+
     /// `ce_type`, one of `domain::events::event_type`.
     pub fn event_type(&self) -> &str {
         self.record.header(envelope::TYPE).unwrap_or_default()

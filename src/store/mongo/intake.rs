@@ -137,8 +137,8 @@ impl Batch {
                     Admission::Drop => false,
                 };
             }
-            Intake::Remember { user_id, preferences, demo } => {
-                let user = KnownUser { preferences: *preferences, demo: *demo, erased: false };
+            Intake::Remember { user_id, preferences, demo, as_of } => {
+                let user = KnownUser { preferences: *preferences, demo: *demo, erased: false, as_of: *as_of };
                 self.remember(*user_id, user);
             }
             Intake::Erase { user_id } => self.erase(*user_id, at),
@@ -172,10 +172,9 @@ impl Batch {
         true
     }
 
-    /// An erased user stays erased, whatever is delivered late.
     fn remember(&mut self, user: UserId, now: KnownUser) {
         let recipient = self.recipients.entry(user).or_default();
-        if !recipient.known.is_some_and(|known| known.erased) {
+        if now.replaces(recipient.known.as_ref()) {
             recipient.known = Some(now);
             self.changed_recipients.insert(user);
         }
@@ -183,7 +182,7 @@ impl Batch {
 
     fn erase(&mut self, user: UserId, at: Timestamp) {
         let preferences = Preferences { order_updates: false, promotions: false, recommendations: false };
-        self.remember(user, KnownUser { preferences, demo: false, erased: true });
+        self.remember(user, KnownUser { preferences, demo: false, erased: true, as_of: i64::MAX });
         for held in self.held.values_mut().filter(|held| held.stored.notification.user_id == user) {
             if held.stored.notification.erase() {
                 self.events.push(held.stored.notification.event(event_type::NOTIFICATION_SKIPPED, at));

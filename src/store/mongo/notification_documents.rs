@@ -270,6 +270,8 @@ struct RecipientDocument {
     preferences: Option<PreferencesDocument>,
     demo: bool,
     erased: bool,
+    #[serde(default)]
+    as_of: i64,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -298,6 +300,7 @@ impl From<RecipientDocument> for Recipient {
             },
             demo: document.demo,
             erased: document.erased,
+            as_of: document.as_of,
         });
         Self { told: document.told, known }
     }
@@ -316,6 +319,7 @@ impl RecipientDocument {
             preferences,
             demo: recipient.known.is_some_and(|known| known.demo),
             erased: recipient.known.is_some_and(|known| known.erased),
+            as_of: recipient.known.map_or(0, |known| known.as_of),
         }
     }
 }

@@ -12,7 +12,12 @@ use crate::domain::notifications::{Notification, NotificationKind, NotificationS
 use crate::domain::time::Timestamp;
 use crate::store::notifications::Lease;
 
-pub(super) const MIGRATIONS: &[Migration] = &[NOTIFICATIONS, TRACES];
+pub(super) const MIGRATIONS: &[Migration] = &[NOTIFICATIONS, TRACES, AS_OF];
+
+const AS_OF: Migration = Migration {
+    name: "since when a user is known",
+    sql: &["ALTER TABLE known_users ADD COLUMN as_of INTEGER NOT NULL DEFAULT 0"],
+};
 
 const TRACES: Migration =
     Migration { name: "traces of notifications", sql: &["ALTER TABLE notifications ADD COLUMN traceparent TEXT"] };

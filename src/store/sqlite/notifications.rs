@@ -189,9 +189,8 @@ fn take_in(write: &mut Write<'_>, intake: Intake, digest_every_days: u32, at: Ti
             insert(write, new.admitted(skip, at), &key, at)?;
             Ok(())
         }
-        Intake::Remember { user_id, preferences, demo } => {
-            let user = KnownUser { preferences, demo, erased: false };
-            remember(write, user_id, user)
+        Intake::Remember { user_id, preferences, demo, as_of } => {
+            remember(write, user_id, KnownUser { preferences, demo, erased: false, as_of })
         }
         Intake::Erase { user_id } => erase(write, user_id, at),
         Intake::Requeue { id, round } => {
@@ -207,27 +206,27 @@ fn take_in(write: &mut Write<'_>, intake: Intake, digest_every_days: u32, at: Ti
 
 fn known_user(connection: &Connection, user: UserId) -> Result<Option<KnownUser>, Failure> {
     let mut statement = connection.prepare_cached(
-        "SELECT order_updates, promotions, recommendations, demo, erased FROM known_users WHERE user_id = ?1",
+        "SELECT order_updates, promotions, recommendations, demo, erased, as_of FROM known_users WHERE user_id = ?1",
     )?;
     let known = statement.query_row([user.as_bytes()], |row| {
         let preferences =
             Preferences { order_updates: row.get(0)?, promotions: row.get(1)?, recommendations: row.get(2)? };
-        Ok(KnownUser { preferences, demo: row.get(3)?, erased: row.get(4)? })
+        Ok(KnownUser { preferences, demo: row.get(3)?, erased: row.get(4)?, as_of: row.get(5)? })
     });
     Ok(known.optional()?)
 }
 
-/// An erased user stays erased, whatever is delivered late.
 fn remember(write: &Write<'_>, id: UserId, user: KnownUser) -> Result<(), Failure> {
-    let KnownUser { preferences, demo, erased } = user;
+    if !user.replaces(known_user(write.sql(), id)?.as_ref()) {
+        return Ok(());
+    }
+    let KnownUser { preferences, demo, erased, as_of } = user;
     write
         .sql()
         .prepare_cached(
-            "INSERT INTO known_users VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT (user_id) DO UPDATE
-             SET order_updates = excluded.order_updates, promotions = excluded.promotions,
-                 recommendations = excluded.recommendations, demo = excluded.demo, erased = excluded.erased
-             WHERE erased = FALSE",
+            "INSERT OR REPLACE INTO known_users
+                (user_id, order_updates, promotions, recommendations, demo, erased, as_of)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute((
             id.as_bytes(),
@@ -236,13 +235,14 @@ fn remember(write: &Write<'_>, id: UserId, user: KnownUser) -> Result<(), Failur
             preferences.recommendations,
             demo,
             erased,
+            as_of,
         ))?;
     Ok(())
 }
 
 fn erase(write: &mut Write<'_>, user: UserId, at: Timestamp) -> Result<(), Failure> {
     let preferences = Preferences { order_updates: false, promotions: false, recommendations: false };
-    remember(write, user, KnownUser { preferences, demo: false, erased: true })?;
+    remember(write, user, KnownUser { preferences, demo: false, erased: true, as_of: i64::MAX })?;
     for mut stored in of_user(write.sql(), user)? {
         let event = stored.notification.erase().then_some(event_type::NOTIFICATION_SKIPPED);
         stored.lease = None;

@@ -88,7 +88,9 @@ impl AdminListener {
         if config.cache.kind == CacheKind::Redis {
             health.expect(CACHE.to_owned(), false);
         }
-        [EVENTS, MAIL].map(|name| health.expect(name.to_owned(), false));
+        for name in [EVENTS, MAIL] {
+            health.expect(name.to_owned(), false);
+        }
         let faults = config.faults.enabled.then(|| fault_switch(Arc::clone(&readings)));
         let (of_core, scraped) = (Arc::clone(&readings), health.clone());
         let before_scrape = Arc::new(move || -> BoxFuture<'static, ()> {

@@ -52,8 +52,8 @@ const ABANDONED: &str = "abandoned";
 /// Orders on their way at the same time.
 const CONCURRENT_ORDERS: usize = 64;
 
-/// How long one order of the fill may take to its verdict. After one that takes longer none is waited for: the event log is
-/// away, and a start does not wait for it.
+/// How long one order of the fill may take to its verdict. After one that takes longer none is waited for, nor while the event
+/// log is away: a start does not wait for it.
 const VERDICT_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Told of each step: how many of how many are done.
@@ -177,7 +177,8 @@ async fn fill_orders(core: &Core, customers: &[UserId], progress: Progress<'_>) 
             .collect();
         plans.push((number, customers[customer], lines, draw.below(10)));
     }
-    let patience = Cell::new(VERDICT_DEADLINE);
+    let is_log_there = core.readings.log.check().await.is_ok();
+    let patience = Cell::new(if is_log_there { VERDICT_DEADLINE } else { Duration::ZERO });
     let mut placed = stream::iter(plans)
         .map(|(number, customer, lines, fate)| place_one(core, &patience, number, customer, lines, fate))
         .buffer_unordered(CONCURRENT_ORDERS);

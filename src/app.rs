@@ -68,7 +68,7 @@ pub enum AppError {
     Usage(String),
     #[error("{0}")]
     Failed(String),
-    /// Supervision gave up before the process was ready.
+    /// Supervision gave up.
     #[error("gave up: supervision escalated because of {who}: {why}")]
     Escalated { who: String, why: String },
     /// Asked to stop before it was ready; whatever had started has stopped in order.

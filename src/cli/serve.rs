@@ -44,9 +44,7 @@ async fn serve(config: Config) -> Result<ExitCode, Failure> {
     print(format_args!("souk admin: http://{}", app.admin_address()));
     match app.run_until(stop).await {
         Ended::Stopped => Ok(ExitCode::SUCCESS),
-        Ended::Escalated { who, why } => {
-            Err(Failure::GaveUp(format!("gave up: supervision escalated because of {who}: {why}")))
-        }
+        Ended::Escalated { who, why } => Err(AppError::Escalated { who, why }.into()),
     }
 }
 

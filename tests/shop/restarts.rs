@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use souk::app::{App, AppError, Ended};
+use souk::app::{App, AppError, DEMO_PASSWORD, Ended};
 use souk::config::{Config, EventsKind, SecretUri, StoreKind};
 use souk::store::operations::MarkerStore;
 use souk::store::sqlite::SqliteOperationsStore;
@@ -188,6 +188,41 @@ async fn a_start_whose_supervision_gives_up_ends_and_says_why() {
     let (started, ()) = futures_util::join!(App::start(config), panics);
     let Some(AppError::Escalated { who, .. }) = started.err() else { panic!("it started, or failed otherwise") };
     assert_eq!(who, "orders");
+}
+
+#[actix_rt::test]
+async fn supervision_that_gives_up_during_a_stop_is_what_the_process_ended_by() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config { demo: true, ..Config::for_testing(dir.path()) };
+    (config.faults.enabled, config.supervision.intensity) = (true, 0);
+    (config.events.kind, config.events.brokers) = (EventsKind::Kafka, vec![nobody().to_string()]);
+    let app = App::start(config).await.unwrap();
+    let (client, admin) = (Client::new(app.public_address().unwrap()), app.admin_address());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let customer = client.sign_in("customer@demo.example", DEMO_PASSWORD).await;
+    let products = client.query(None, "{ products(first: 1) { edges { node { id } } } }", json!({})).await;
+    let product = products["products"]["edges"][0]["node"]["id"].as_str().unwrap().to_owned();
+    let count = "query { me { orders { totalCount } } }";
+    let placed =
+        async || client.query(Some(&customer.token), count, json!({})).await["me"]["orders"]["totalCount"].clone();
+    let before = placed().await;
+    let giving_up = async {
+        // A request that is waited for holds the stop up.
+        eventually("the order is stored", async || (placed().await != before).then_some(())).await;
+        drop(stop);
+        eventually("the shop drains", async || {
+            let ready: Value = reqwest::get(format!("http://{admin}/health/ready")).await.ok()?.json().await.ok()?;
+            (ready["status"] == "draining").then_some(())
+        })
+        .await;
+        let panic = format!("http://{admin}/faults/orders.writer/panic");
+        assert_eq!(reqwest::Client::new().post(panic).send().await.unwrap().status().as_u16(), 202);
+    };
+    let lines = [(product.as_str(), 1)];
+    let placing = client.place(&customer, "waits", &lines, 30_000);
+    let (ended, placed, ()) = futures_util::join!(app.run_until(async { drop(stopped.await) }), placing, giving_up);
+    assert!(matches!(&ended, Ended::Escalated { who, .. } if who == "orders"), "{ended:?}");
+    assert_eq!(placed["order"]["status"], "PENDING", "what was accepted is answered all the same");
 }
 
 #[actix_rt::test]

@@ -17,8 +17,8 @@ use crate::domain::orders::{Order, OrderStatus};
 /// How long a read may take at least.
 const SHORTEST_READ: Duration = Duration::from_millis(100);
 
-/// The order once it is no longer PENDING, or as it was last seen when `wait` is over or the process ends. A read that fails is as good as
-/// no news: the order is stored, and its customer is told so.
+/// The order once it is no longer PENDING, or as it was last seen when `wait` is over or the process ends. A read that
+/// fails is as good as no news: the order is stored, and its customer is told so.
 pub async fn await_verdict(
     orders: &Address<OrderActor>,
     live: &LiveHub,

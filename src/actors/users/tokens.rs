@@ -105,7 +105,7 @@ impl AccessTokens {
     pub fn sign(&self, sub: UserId, sid: SessionId, role: Role, epoch: i64, now: Timestamp) -> (String, Timestamp) {
         let seconds = now.0.div_euclid(1000);
         // Serves for its lifetime at least, however much of this second is over.
-        let exp = now.0.div_euclid(1000) + i64::from(now.0.rem_euclid(1000) > 0) + self.lifetime_seconds;
+        let exp = seconds + i64::from(now.0.rem_euclid(1000) > 0) + self.lifetime_seconds;
         let jti = format!("{:016x}", rand::random::<u64>());
         let claims = AccessClaims {
             iss: self.issuer.to_string(),

@@ -203,7 +203,7 @@ impl Queue {
         let end = self.standard.iter().position(|mail| {
             !busy.contains(&mail.user_id) && recipients.insert(mail.user_id) && recipients.len() > enough
         });
-        let is_full = self.standard.len() as i64 == LOOKED_AT;
+        let is_full = is_full(&self.standard);
         self.standard.truncate(end.unwrap_or(self.standard.len()));
         is_full || end.is_some()
     }

@@ -91,6 +91,10 @@ fn relay_settings(store: StoreKind, domain: &str) -> RelaySettings {
         if domain != Domain::Products.name() {
             settings.clear_after = Duration::from_millis(500);
         }
+        // Nobody waits at a screen for what was mailed or recommended to be told.
+        if [Domain::Notifications.name(), Domain::Recommendations.name()].contains(&domain) {
+            settings.pace = Duration::from_millis(50);
+        }
         // An order's verdict forgets that its placement is pending.
         if domain == Domain::Orders.name() {
             settings.clear_first_after = Duration::from_secs(7);

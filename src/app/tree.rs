@@ -38,6 +38,7 @@ use crate::actors::clock::now;
 use crate::actors::live::LiveHub;
 use crate::actors::notifications::NotificationActor;
 use crate::actors::operations::OperationsActor;
+use crate::actors::orders::ids::OrderIds;
 use crate::actors::orders::writer::OrderWriter;
 use crate::actors::orders::{OrderActor, OrderTools, VerdictObserver};
 use crate::actors::products::ProductActor;
@@ -112,6 +113,7 @@ pub(super) async fn start(
         store: Arc::clone(&stores.orders),
         products: products_spec.address(),
         writer: writer_spec.address(),
+        ids: OrderIds::new(config.events.partitions),
         currency,
         ask_deadline,
         observe_verdict: verdict_observer(&metrics, &precedence),

@@ -58,6 +58,14 @@ impl Topic {
     }
 }
 
+/// The partition of a key in a topic with so many. Stable for ever (FNV-1a): a key that moved would lose its order.
+pub fn partition_of(key: &str, partitions: u32) -> u32 {
+    let hash = key
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    (hash % u64::from(partitions)) as u32
+}
+
 impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

@@ -207,14 +207,6 @@ pub trait Tail: Send {
     async fn next(&mut self) -> Result<Tailed, LogError>;
 }
 
-/// The partition of a key. Stable for ever (FNV-1a): a key that moved would lose its order.
-pub(crate) fn partition_of(key: &str, partitions: u32) -> i32 {
-    let hash = key
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    (hash % u64::from(partitions)) as i32
-}
-
 /// Refuses an event that is larger than its topic takes.
 pub fn check_size(event: &PendingEvent) -> Result<(), LogError> {
     let headers: usize = event.headers.iter().map(|(name, value)| name.len() + value.len()).sum();

@@ -44,6 +44,8 @@ pub struct RelaySettings {
     pub clear_first_after: Duration,
     /// What goes before publishing for a while.
     pub precedence: Option<Arc<Precedence>>,
+    /// Between two appends of what was committed: where nobody waits for it, requests to the broker are worth saving.
+    pub pace: Duration,
     /// How often the store is searched for events that were left over, and how old those are at least.
     pub sweep_every: Duration,
     pub sweep_age: Duration,
@@ -63,6 +65,7 @@ impl Default for RelaySettings {
             clear_batch: 2_000,
             clear_first_after: Duration::ZERO,
             precedence: None,
+            pace: Duration::ZERO,
             sweep_every: Duration::from_secs(2),
             sweep_age: Duration::from_secs(10),
             left_age: Duration::ZERO,
@@ -178,13 +181,13 @@ impl Relay {
                         inbox = None;
                     }
                     round.note_fullness(inbox.as_ref(), count);
-                    while let Some(precedence) = &self.settings.precedence {
-                        // Whoever gives way still takes in what comes, and clears what others would publish again.
+                    loop {
+                        // Whoever waits still takes in what comes, and clears what others would publish again.
                         let (clear_at, room) = (round.clear_at, self.settings.max_commits.saturating_sub(commits.len()));
                         tokio::select! {
                             biased;
                             () = stopped(&mut stop) => break,
-                            () = precedence.give_way(Rank::OrderFlow) => break,
+                            () = self.turn(round.publish_at) => break,
                             count = receive(inbox.as_mut(), &mut commits, room), if room > 0 && inbox.is_some() => {
                                 round.note_fullness(inbox.as_ref(), count);
                                 inbox = inbox.filter(|_| count > 0);
@@ -196,6 +199,7 @@ impl Relay {
                         }
                     }
                     let published = round.publish_fresh(commits.drain(..).flatten()).await;
+                    round.publish_at = Instant::now() + self.settings.pace;
                     let _ = round.after(published, &mut stop).await;
                 }
                 () = sleep_until(clear_at.unwrap_or_else(Instant::now)), if clear_at.is_some() => {
@@ -210,6 +214,16 @@ impl Relay {
                 _ = asked.changed() => {}
                 () = sleep_until(round.next_sweep) => round.sweep = Some(round.timed_sweep()),
             }
+        }
+    }
+
+    /// When fresh commits may be published.
+    async fn turn(&self, publish_at: Instant) {
+        if publish_at > Instant::now() {
+            sleep_until(publish_at).await;
+        }
+        if let Some(precedence) = &self.settings.precedence {
+            precedence.give_way(Rank::OrderFlow).await;
         }
     }
 }

@@ -207,6 +207,34 @@ async fn a_relay_publishes_after_what_goes_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_relay_with_a_pace_publishes_the_first_at_once_and_gathers_the_next() {
+    let pace = Duration::from_millis(500);
+    let stage = Stage::of(100, RelaySettings { pace, ..RelaySettings::default() });
+    let (stop, task) = stage.start();
+    stage.drained().await;
+    let began = Instant::now();
+    stage.outbox.commit(vec![event("a", 1)]);
+    stage.until("the first is published", || stage.published() == ["a-1"]).await;
+    assert!(began.elapsed() < pace / 2);
+    for n in 2..=4 {
+        stage.outbox.commit(vec![event("a", n)]);
+        let next = Instant::now() + pace / 10;
+        stage.until("a tenth has passed", || Instant::now() >= next).await;
+        assert_eq!(stage.published(), ["a-1"]);
+    }
+    stage.until("the others are published", || stage.published().len() == 4).await;
+    assert!(began.elapsed() >= pace && began.elapsed() < 2 * pace);
+    assert_eq!(stage.published(), ["a-1", "a-2", "a-3", "a-4"]);
+    // Who is to stop waits for no pace.
+    stage.outbox.commit(vec![event("a", 5)]);
+    let stopping = Instant::now();
+    stop.send(true).unwrap();
+    task.await.unwrap();
+    assert!(stopping.elapsed() < pace / 2);
+    assert_eq!(stage.published().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_relay_that_gives_way_clears_what_is_due_and_takes_in_more_than_the_channel_holds() {
     let (late, step) = (Duration::from_secs(2), Duration::from_millis(50));
     let precedence: Arc<Precedence> = Arc::default();

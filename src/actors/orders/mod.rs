@@ -4,6 +4,7 @@
 //! it to the writer, answer once it is durable. The store's unique key per customer decides who was first; what became
 //! of an order whose write has an unknown outcome is looked up before anything is answered.
 
+pub mod ids;
 pub mod messages;
 pub mod verdict;
 pub mod writer;
@@ -14,8 +15,8 @@ use std::time::Duration;
 
 use actix::{Actor, Context, Handler, ResponseFuture, Supervised};
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
+use self::ids::OrderIds;
 use self::messages::{
     AdvanceOrder, ApplyVerdicts, ChangesAfter, GetOrders, LatestChange, ListOrders, PlaceOrder, Placed,
 };
@@ -25,7 +26,7 @@ use crate::actors::clock::now;
 use crate::actors::errors::{DomainError, path};
 use crate::actors::products::ProductActor;
 use crate::actors::products::messages::GetOffers;
-use crate::domain::ids::{OrderId, ProductId, TypedId};
+use crate::domain::ids::ProductId;
 use crate::domain::inventory::{WantedLine, merge_lines};
 use crate::domain::money::Currency;
 use crate::domain::orders::{
@@ -54,6 +55,7 @@ pub struct OrderTools {
     pub store: Arc<dyn OrderStore>,
     pub products: Address<ProductActor>,
     pub writer: Address<OrderWriter>,
+    pub ids: OrderIds,
     pub currency: Currency,
     pub ask_deadline: Duration,
     pub observe_verdict: VerdictObserver,
@@ -169,7 +171,7 @@ impl OrderTools {
         let products = self.products.ask(GetOffers { ids }, self.ask_deadline).await??;
         let lines = priced_lines(&request.lines, merged, &products)?;
         let order = NewOrder {
-            id: OrderId::from_uuid(Uuid::now_v7()),
+            id: self.ids.next(),
             number: order_number(now(), rand::random()),
             customer_id: request.customer_id,
             lines,

@@ -12,12 +12,12 @@ use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::super::{LogError, envelope, partition_of};
+use super::super::{LogError, envelope};
 use super::BrokerSettings;
 use super::clients::{ANSWER, away, blocking, config, lock, log_error, log_line};
 use super::records::write_headers;
 use super::topics::{Names, max_record_bytes};
-use crate::domain::events::{PendingEvent, Topic};
+use crate::domain::events::{PendingEvent, Topic, partition_of};
 
 /// After this long the broker is away: whoever appends tries again later.
 const DELIVERY: Duration = Duration::from_secs(5);
@@ -120,7 +120,7 @@ async fn send(
     let topic = names.topic(event.topic);
     let (key, headers, body) = envelope::headers_of(event);
     let mut record = BaseRecord::with_opaque_to(topic, Arc::clone(batch))
-        .partition(partition_of(&key, partitions))
+        .partition(partition_of(&key, partitions) as i32)
         .key(&key)
         .payload(&body)
         .headers(write_headers(&headers));

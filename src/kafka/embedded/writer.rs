@@ -9,10 +9,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::super::{LogError, TopicPartition, partition_of};
+use super::super::{LogError, TopicPartition};
 use super::memory::Memory;
 use super::schema::{self, Copied, TopicIds};
-use crate::domain::events::PendingEvent;
+use crate::domain::events::{PendingEvent, partition_of};
 use crate::domain::time::Timestamp;
 
 /// Copies of group offsets wait this long for an append that takes them along.
@@ -175,7 +175,8 @@ impl Writer {
         {
             let mut insert = self.connection.prepare_cached(schema::INSERT)?;
             for event in events {
-                let at = TopicPartition { topic: event.topic, partition: partition_of(&event.key, self.partitions) };
+                let at =
+                    TopicPartition { topic: event.topic, partition: partition_of(&event.key, self.partitions) as i32 };
                 let place = match ends.iter().position(|(known, _)| *known == at) {
                     Some(place) => place,
                     None => {

@@ -70,6 +70,8 @@ pub(super) struct Round<'a> {
     /// Aggregates whose pending events are to be read again: something may have been missed, or the log did not take what
     /// this process had in hand, and another may have published it since.
     gaps: BTreeSet<String>,
+    /// Before it no fresh commits are published.
+    pub publish_at: Instant,
     pub sweep: Option<Sweep>,
     pub next_sweep: Instant,
     began: Instant,
@@ -88,6 +90,7 @@ impl<'a> Round<'a> {
             uncleared: HashSet::new(),
             refused: HashSet::new(),
             gaps: BTreeSet::new(),
+            publish_at: Instant::now(),
             sweep: Some(Sweep::Left),
             next_sweep: Instant::now() + relay.settings.sweep_every,
             began: Instant::now(),

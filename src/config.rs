@@ -387,6 +387,13 @@ impl Config {
         config
     }
 
+    /// Whether links in mails may lead nowhere: they name the address that this process listens on, which in production is
+    /// not what customers reach, and nothing at all where the gateway is another process.
+    pub fn guesses_public_url(&self) -> bool {
+        let guesses = self.gateway.public_url.is_empty() && self.roles.has(Role::Notifications);
+        guesses && (self.is_production() || !self.roles.has(Role::Gateway))
+    }
+
     /// `config.toml` of the working folder, where there is one: what `--config` means when it is not given.
     pub fn default_file() -> Option<PathBuf> {
         let file = PathBuf::from("config.toml");

@@ -16,6 +16,9 @@ use crate::actors::users::UserActor;
 use crate::config::{Config, Role};
 use crate::telemetry::Metrics;
 
+/// How soon another process goes on with a campaign whose process has stopped.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
 pub(super) fn spec(
     config: &Config,
     stores: &Stores,
@@ -33,6 +36,7 @@ pub(super) fn spec(
         clock: now,
         metrics: metrics.campaigns.clone(),
         runs: config.roles.has(Role::Campaigns),
+        look_every: (!stores.serve_one_process).then_some(LOOK_EVERY),
     });
     Ok(ActorSpec::new("products.campaigns", move || Ok(CampaignActor::new(Arc::clone(&tools)))))
 }

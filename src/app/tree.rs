@@ -223,6 +223,9 @@ pub(super) async fn start(
         &stores.operations_consumption,
         Arc::new(DeadLetterKeeper::new(Arc::clone(&stores.operations))),
     );
+    if config.guesses_public_url() {
+        tracing::warn!("gateway.public_url is empty: links in mails lead to this process's own address");
+    }
     // A gateway knows where it is reached once it is bound; the others are told where theirs is.
     let known = (!config.roles.has(Role::Gateway)).then(|| config.public_url(config.gateway.listen));
     let mail_origin = watch::Sender::new(known);

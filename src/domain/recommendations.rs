@@ -23,7 +23,7 @@ pub use tallies::{ItemTally, PairTally, Tallies};
 /// The most recommendations that are kept for a user.
 pub const MAX_RANKED: usize = 200;
 /// The most recommendations that an event carries.
-pub const MAX_ANNOUNCED: usize = 10;
+pub const MAX_ANNOUNCED: usize = 20;
 /// The most products that a reason names.
 pub const MAX_BECAUSE: usize = 2;
 

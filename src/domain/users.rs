@@ -278,6 +278,12 @@ pub enum RefreshVerdict {
     Dead,
 }
 
+/// What a session's tokens were exchanged before, when one that is made now expires then, to be of no more use: the token
+/// itself would have expired. A session that lives for years keeps no more than it needs to know a copy.
+pub fn outlived_before(now: Timestamp, expires_at: Timestamp) -> Timestamp {
+    now.plus_millis(-expires_at.millis_since(now).max(0))
+}
+
 /// Judges a token that the store knows. `successor_used` says whether the token it was exchanged for was exchanged too.
 pub fn judge_refresh(token: &RefreshToken, session: &Session, successor_used: bool, now: Timestamp) -> RefreshVerdict {
     if !session.is_alive(now) {

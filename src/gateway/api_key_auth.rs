@@ -44,7 +44,8 @@ pub struct ApiKeyAuth {
 }
 
 impl ApiKeyAuth {
-    /// Who shows this token from this address. What is no good key counts as a guess.
+    /// Who shows this token from this address. What is no good key counts as a guess; after too many of them only keys that
+    /// are known already are looked at, so that guesses do not become questions to the store.
     pub(super) async fn viewer_of(
         &self,
         token: &str,
@@ -53,6 +54,9 @@ impl ApiKeyAuth {
     ) -> Result<(Viewer, ShownKey), AuthError> {
         let judged = match api_keys::parse(token) {
             Some((id, token)) => {
+                if !self.check.knows(id) {
+                    self.limits.check_guesser(address).map_err(AuthError::TooMany)?;
+                }
                 let key = ShownKey { id, token };
                 self.viewer(&key, max_age).await.map(|viewer| (viewer, key))
             }

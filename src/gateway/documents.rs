@@ -58,8 +58,8 @@ pub struct OperationFacts {
 struct Operation {
     name: Option<Name>,
     facts: OperationFacts,
-    /// Variables that are never null and have no default.
-    required_variables: Vec<Name>,
+    /// Variables that are never null, and whether they have a default, for which they may be left out.
+    non_null_variables: Vec<(Name, bool)>,
 }
 
 #[derive(Debug)]
@@ -96,16 +96,15 @@ impl Document {
             let is_shared = kind == OperationType::Query && has_only(&SHARED_FIELDS, selections, &parsed.fragments, 0);
             let verdict_waits = if is_mutation { waiting_fields(selections, &parsed.fragments) } else { 0 };
             let root_fields = RootFields::of(selections, &parsed.fragments);
-            let required = operation
-                .node
-                .variable_definitions
-                .iter()
-                .map(|definition| &definition.node)
-                .filter(|definition| !definition.var_type.node.nullable && definition.default_value.is_none());
+            let definitions = operation.node.variable_definitions.iter().map(|definition| &definition.node);
+            let non_null_variables = definitions
+                .filter(|definition| !definition.var_type.node.nullable)
+                .map(|definition| (definition.name.node.clone(), definition.default_value.is_some()))
+                .collect();
             operations.push(Operation {
                 name: name.cloned(),
                 facts: OperationFacts { kind, root_fields, ignores_token, is_shared, verdict_waits },
-                required_variables: required.map(|definition| definition.name.node.clone()).collect(),
+                non_null_variables,
             });
         }
         Ok(Self { parsed, operations })
@@ -135,11 +134,13 @@ impl Document {
                 return Err(RequestError::bad_input(message));
             }
         };
-        for required in &operation.required_variables {
-            if matches!(variables.get(required), None | Some(Value::Null)) {
-                return Err(RequestError::bad_input(format!(
-                    "the variable ${required} needs a value that is not null"
-                )));
+        for (name, has_default) in &operation.non_null_variables {
+            let is_missing = match variables.get(name) {
+                None => !has_default,
+                Some(value) => *value == Value::Null,
+            };
+            if is_missing {
+                return Err(RequestError::bad_input(format!("the variable ${name} needs a value that is not null")));
             }
         }
         Ok(operation.facts.clone())

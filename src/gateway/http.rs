@@ -311,7 +311,9 @@ pub async fn preflight(request: HttpRequest, transport: web::Data<Transport>) ->
         (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST")),
         (
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("authorization, content-type, accept, if-none-match, last-event-id, x-request-id"),
+            HeaderValue::from_static(
+                "authorization, content-type, accept, if-none-match, last-event-id, x-request-id, traceparent, tracestate",
+            ),
         ),
         (header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600")),
     ];

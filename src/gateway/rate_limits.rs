@@ -3,11 +3,12 @@
 //! GCRA with one cell an account and one an address. A cell is a few bytes and idle ones are dropped now and then, so
 //! that a flood of invented accounts does not fill the memory.
 
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use governor::clock::{Clock, DefaultClock};
@@ -60,6 +61,8 @@ struct Limiters {
     sign_up_address: DefaultKeyedRateLimiter<IpAddr>,
     reset_account: DefaultKeyedRateLimiter<AccountKey>,
     api_key_address: DefaultKeyedRateLimiter<IpAddr>,
+    /// Networks that have guessed too many API keys, and until when.
+    guessers: Mutex<HashMap<IpAddr, Instant>>,
     clock: DefaultClock,
     /// Checks since idle cells were last dropped.
     checks: AtomicU32,
@@ -102,6 +105,7 @@ impl RateLimits {
                 sign_up_address: RateLimiter::keyed(Quota::per_minute(settings.sign_up_per_address_per_minute)),
                 reset_account: RateLimiter::keyed(Quota::per_hour(settings.reset_per_account_per_hour)),
                 api_key_address: RateLimiter::keyed(Quota::per_minute(settings.sign_in_per_address_per_minute)),
+                guessers: Mutex::default(),
                 clock: DefaultClock::default(),
                 checks: AtomicU32::new(0),
             })
@@ -180,11 +184,28 @@ impl RateLimits {
     pub fn check_api_key(&self, address: IpAddr) -> Result<(), RetryAfter> {
         let Some(limiters) = &self.limiters else { return Ok(()) };
         limiters.sweep_now_and_then();
-        limiters.check(&limiters.api_key_address, &network_of(address))
+        let network = network_of(address);
+        limiters.check(&limiters.api_key_address, &network).inspect_err(|RetryAfter(wait)| {
+            limiters.guessers().insert(network, Instant::now() + *wait);
+        })
+    }
+
+    /// Whether an address has to wait before it may show a key that nobody knows.
+    pub fn check_guesser(&self, address: IpAddr) -> Result<(), RetryAfter> {
+        let Some(limiters) = &self.limiters else { return Ok(()) };
+        let until = limiters.guessers().get(&network_of(address)).copied();
+        match until.map(|until| until.saturating_duration_since(Instant::now())) {
+            Some(wait) if !wait.is_zero() => Err(RetryAfter(wait)),
+            _ => Ok(()),
+        }
     }
 }
 
 impl Limiters {
+    fn guessers(&self) -> MutexGuard<'_, HashMap<IpAddr, Instant>> {
+        self.guessers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn check<K: Hash + Eq + Clone>(&self, limiter: &DefaultKeyedRateLimiter<K>, key: &K) -> Result<(), RetryAfter> {
         limiter.check_key(key).map_err(|refusal| RetryAfter(refusal.wait_time_from(self.clock.now())))
     }
@@ -198,6 +219,8 @@ impl Limiters {
             self.sign_up_address.retain_recent();
             self.reset_account.retain_recent();
             self.api_key_address.retain_recent();
+            let now = Instant::now();
+            self.guessers().retain(|_, until| now < *until);
         }
     }
 }
@@ -283,7 +306,10 @@ mod tests {
     fn guesses_of_api_keys_are_limited_per_address_and_apart_from_sign_ins() {
         let limits = RateLimits::new(RateLimitSettings::default());
         assert!((0..60).all(|_| limits.check_api_key(address("10.0.0.1")).is_ok()));
+        assert_eq!(limits.check_guesser(address("10.0.0.1")), Ok(()));
         assert!(limits.check_api_key(address("10.0.0.1")).is_err());
+        assert!(limits.check_guesser(address("10.0.0.1")).is_err());
+        assert_eq!(limits.check_guesser(address("10.0.0.2")), Ok(()));
         assert_eq!(limits.check_api_key(address("10.0.0.2")), Ok(()));
         assert_eq!(limits.check_sign_in("ada@x.yz", address("10.0.0.1")), Ok(()));
     }

@@ -227,6 +227,11 @@ impl<I: Id, S: State> Check<I, S> {
         self.copy(id, max_age).await.state
     }
 
+    /// Whether there was such a session or key when it was last asked for, of what is remembered.
+    pub fn knows(&self, id: I) -> bool {
+        self.0.copies.get(&id).is_some_and(|copy| matches!(copy.seen().state, Ok(Some(_))))
+    }
+
     /// Watches a session or key from a state of it no older than `max_age`.
     pub async fn watch(&self, id: I, max_age: Duration) -> Result<Watch<I, S>, SessionUnknown> {
         let Seen { state, asked_at } = self.copy(id, max_age).await;

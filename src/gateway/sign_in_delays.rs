@@ -24,8 +24,16 @@ type Source = (AccountKey, IpAddr);
 
 struct Attempts {
     count: u32,
+    /// Of the last one, and of the one before it.
     last: Instant,
+    before: Instant,
     next_at: Instant,
+}
+
+impl Attempts {
+    fn none(now: Instant) -> Self {
+        Self { count: 0, last: now, before: now, next_at: now }
+    }
 }
 
 pub struct SignInDelays {
@@ -42,15 +50,15 @@ impl SignInDelays {
     /// Counts an attempt, unless it comes too early.
     pub fn begin(&self, source: Source, now: Instant) -> Result<(), RetryAfter> {
         let mut all = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        let attempts = all.entry(source).or_insert(Attempts { count: 0, last: now, next_at: now });
+        let attempts = all.entry(source).or_insert(Attempts::none(now));
         if now.duration_since(attempts.last) >= FORGOTTEN_AFTER {
-            *attempts = Attempts { count: 0, last: now, next_at: now };
+            *attempts = Attempts::none(now);
         }
         if now < attempts.next_at {
             return Err(RetryAfter(attempts.next_at - now));
         }
         attempts.count = attempts.count.saturating_add(1);
-        attempts.last = now;
+        attempts.before = std::mem::replace(&mut attempts.last, now);
         attempts.next_at = now + self.delay_after(attempts.count);
         Ok(())
     }
@@ -62,12 +70,14 @@ impl SignInDelays {
         }
     }
 
-    /// The attempt that was counted last was not judged: no password was looked at.
+    /// The attempt that was counted last was not judged: no password was looked at. It had waited for its turn, so the next
+    /// one need not.
     pub fn take_back(&self, source: &Source) {
         let mut all = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(attempts) = all.get_mut(source) {
             attempts.count = attempts.count.saturating_sub(1);
-            attempts.next_at = attempts.last + self.delay_after(attempts.count);
+            attempts.next_at = attempts.last;
+            attempts.last = attempts.before;
         }
     }
 
@@ -132,6 +142,25 @@ mod tests {
             assert_eq!(delays.begin(ADA, now), Ok(()));
         }
         assert!(delays.begin(ADA, now).is_err());
+    }
+
+    #[test]
+    fn what_was_not_judged_takes_nobodys_turn_and_is_forgotten_no_later() {
+        let (delays, began) = (delays(), Instant::now());
+        for _ in 0..3 {
+            assert_eq!(delays.begin(ADA, began), Ok(()));
+        }
+        let due = began + FIRST_DELAY;
+        for _ in 0..5 {
+            assert_eq!(delays.begin(ADA, due), Ok(()));
+            delays.take_back(&ADA);
+        }
+        assert_eq!(delays.begin(ADA, due), Ok(()));
+        assert_eq!(delays.begin(ADA, due), Err(RetryAfter(2 * FIRST_DELAY)));
+        delays.take_back(&ADA);
+        for _ in 0..3 {
+            assert_eq!(delays.begin(ADA, began + FORGOTTEN_AFTER), Ok(()));
+        }
     }
 
     #[test]

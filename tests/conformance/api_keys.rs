@@ -145,7 +145,9 @@ async fn scopes_of_staff_are_refused_to_customers(keys: Keys) {
     let of_staff = ApiKey { scopes: [ApiKeyScope::CatalogueWrite].into_iter().collect(), ..key(ada, at(10)) };
     let refused = InsertApiKey::Refused(InvalidKey::StaffScope(ApiKeyScope::CatalogueWrite));
     assert_eq!(insert(&keys, &of_staff, session).await, refused);
-    keys.port.change_role(ada, Role::Staff, at(20)).await.unwrap();
+    let staff = keys.port.change_role(ada, Role::Staff, at(20)).await.unwrap().unwrap();
+    assert_eq!(insert(&keys, &of_staff, session).await, InsertApiKey::SignedOut);
+    let session = sign_in(&keys, ada, staff.token_epoch).await;
     assert_eq!(insert(&keys, &of_staff, session).await, InsertApiKey::Inserted);
 }
 
@@ -268,8 +270,9 @@ async fn the_keys_of_an_erased_account_are_gone(keys: Keys) {
 }
 
 async fn a_key_has_the_role_that_its_user_has_now(keys: Keys) {
-    let (ada, session) = sign_up(&keys, "ada@example.com").await;
-    keys.port.change_role(ada, Role::Staff, at(5)).await.unwrap();
+    let (ada, _) = sign_up(&keys, "ada@example.com").await;
+    let staff = keys.port.change_role(ada, Role::Staff, at(5)).await.unwrap().unwrap();
+    let session = sign_in(&keys, ada, staff.token_epoch).await;
     let key = make(&keys, ada, session, at(10)).await;
     assert_eq!(state(&keys, key.id).await.unwrap().role, Role::Staff);
     keys.port.change_role(ada, Role::Customer, at(20)).await.unwrap();

@@ -7,7 +7,9 @@ use souk::domain::page::PageRequest;
 use souk::store::StoreError;
 use souk::store::consumption::ConsumptionStore;
 use souk::store::outbox::Outbox;
-use souk::store::sqlite::{DataDirLock, LockError, OpenError, SqliteStores, SqliteUserStore, migrate};
+use souk::store::sqlite::{
+    DataDirLock, LockError, OpenError, SqliteOrderStore, SqliteStores, SqliteUserStore, migrate,
+};
 use souk::store::users::{InsertUser, UserStore};
 
 use crate::harness::{END, order, soon, step, user};
@@ -38,6 +40,47 @@ async fn what_was_answered_is_there_after_reopening() {
     assert_eq!(stores.orders.orders(&[placed.id]).await.unwrap(), [placed]);
     let changes = stores.orders.changes_after(new.user.id, &cursor, 9).await.unwrap();
     assert_eq!(changes, Some(Vec::new()));
+}
+
+#[tokio::test]
+async fn an_orders_event_of_before_orders_kept_their_own_is_published_and_cleared() {
+    let folder = tempfile::tempdir().unwrap();
+    let (placed, event) = order(user("ada@example.com", "Ada").user.id, "k");
+    drop(SqliteStores::open(folder.path()).unwrap());
+    let file = rusqlite::Connection::open(folder.path().join("orders.db")).unwrap();
+    file.execute(
+        "INSERT INTO pending_events (aggregate, sequence, created_at, topic, event_type, source, body)
+         VALUES (?1, ?2, 1, 'order-events', ?3, ?4, ?5)",
+        (placed.id.to_string(), event.sequence, &event.event_type, &event.source, &event.body),
+    )
+    .unwrap();
+    drop(file);
+    let stores = SqliteStores::open(folder.path()).unwrap();
+    assert_eq!(stores.orders.pending(END, 9).await.unwrap().len(), 1);
+    stores.orders.clear(vec![(placed.id.to_string(), event.sequence)]).await.unwrap();
+    assert_eq!(stores.orders.pending(END, 9).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_command_brings_no_file_to_a_newer_version_beneath_a_server_that_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(SqliteStores::open(folder.path()).unwrap());
+    let path = folder.path().join("orders.db");
+    let newest: u32 = version(&path);
+    let lock = DataDirLock::acquire(folder.path()).unwrap();
+    assert!(SqliteOrderStore::open_beside(folder.path()).is_ok(), "a server of the same version");
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 1).unwrap();
+    let refused = SqliteOrderStore::open_beside(folder.path()).err();
+    assert!(matches!(refused, Some(OpenError::InUseByOlder { .. })), "{refused:?}");
+    assert_eq!(version(&path), 1);
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", newest).unwrap();
+    drop(lock);
+    assert!(SqliteOrderStore::open_beside(folder.path()).is_ok());
+}
+
+fn version(path: &Path) -> u32 {
+    let file = rusqlite::Connection::open(path).unwrap();
+    file.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
 }
 
 #[test]

@@ -22,12 +22,13 @@ conformance!(users:
     of_simultaneous_sign_ups_with_one_address_one_wins,
     a_user_is_saved_with_its_event_or_not_at_all,
     preferences_change_and_are_announced,
-    a_role_change_voids_tokens_once,
+    a_role_change_voids_tokens_once_and_ends_sessions,
     lists_are_newest_first_and_stable_while_users_come,
     a_search_finds_beginnings_of_words,
     a_broken_cursor_is_refused,
     admins_are_no_shoppers,
     a_refresh_token_is_exchanged_once,
+    of_a_long_session_the_tokens_that_have_outlived_themselves_are_forgotten,
     of_simultaneous_exchanges_one_wins_and_its_line_lives,
     a_token_shown_again_later_ends_its_session,
     a_token_whose_successor_was_used_ends_its_session,
@@ -142,10 +143,14 @@ async fn preferences_change_and_are_announced(users: Users) {
     assert_eq!(users.pending().await.len(), 2);
 }
 
-async fn a_role_change_voids_tokens_once(users: Users) {
+async fn a_role_change_voids_tokens_once_and_ends_sessions(users: Users) {
     let id = insert(&users, "ada@example.com", "Ada").await;
+    let session = sign_in(&users, id, token(1), at(100_000)).await;
     let staff = users.port.change_role(id, Role::Staff, at(5)).await.unwrap().unwrap();
     assert_eq!((staff.role, staff.token_epoch), (Role::Staff, 2));
+    assert!(ended(&users, session, at(6)).await);
+    let dead = users.port.exchange_refresh_token(token(1), token(2), at(6), at(100_000)).await.unwrap();
+    assert!(matches!(dead, Exchanged::Refused(RefreshVerdict::Dead)));
     let again = users.port.change_role(id, Role::Staff, at(6)).await.unwrap().unwrap();
     assert_eq!(again, staff);
     assert_eq!(users.pending().await.len(), 2);
@@ -248,6 +253,22 @@ async fn of_simultaneous_exchanges_one_wins_and_its_line_lives(users: Users) {
     assert!(!ended(&users, session, at(11)).await);
     let next = users.port.exchange_refresh_token(token(winners[0]), token(99), at(12), at(100_000)).await.unwrap();
     assert!(matches!(next, Exchanged::Done { .. }));
+}
+
+async fn of_a_long_session_the_tokens_that_have_outlived_themselves_are_forgotten(users: Users) {
+    const LIVES: i64 = 100;
+    let user_id = insert(&users, "ada@example.com", "Ada").await;
+    let session = sign_in(&users, user_id, token(1), at(LIVES)).await;
+    let exchange = async |shown, successor, now| {
+        users.port.exchange_refresh_token(token(shown), token(successor), at(now), at(now + LIVES)).await.unwrap()
+    };
+    for (shown, now) in [(1, 10), (2, 60), (3, 120)] {
+        assert!(matches!(exchange(shown, shown + 1, now).await, Exchanged::Done { .. }), "{shown}");
+    }
+    assert!(matches!(exchange(1, 9, 121).await, Exchanged::Unknown), "exchanged more than its life ago");
+    assert!(!ended(&users, session, at(121)).await);
+    assert!(matches!(exchange(2, 9, 122).await, Exchanged::Refused(RefreshVerdict::Reuse)));
+    assert!(ended(&users, session, at(123)).await);
 }
 
 async fn a_token_shown_again_later_ends_its_session(users: Users) {

@@ -93,6 +93,13 @@ async fn requests_are_answered_by_the_specification() {
             200,
             "BAD_USER_INPUT",
         ),
+        (json!({ "query": "query($n: String! = \"x\") { hello(name: $n) }" }), 200, 200, ""),
+        (
+            json!({ "query": "query($n: String! = \"x\") { hello(name: $n) }", "variables": { "n": null } }),
+            400,
+            200,
+            "BAD_USER_INPUT",
+        ),
         (json!({ "query": "query($n: Int!) { double(number: $n) }" }), 400, 200, "BAD_USER_INPUT"),
         (json!({ "query": "query A { hello } query B { who }" }), 400, 200, "BAD_USER_INPUT"),
         (json!({ "query": "query A { hello }", "operationName": "B" }), 400, 200, "BAD_USER_INPUT"),

@@ -9,6 +9,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use souk::domain::ids::OrderId;
+use souk::store::cache::redis::RedisCache;
+use souk::store::cache::{Entry, SharedCache};
 use tokio::sync::watch;
 
 use super::books;
@@ -103,6 +105,35 @@ async fn look_and_order(client: &Client, customer: &Account, product: &str, roun
         answered.insert(key, placed["order"]["id"].as_str().unwrap().to_owned());
     }
     answered
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs SOUK_TEST_REDIS_URI and a Redis that nobody else uses meanwhile; scripts/test gives them"]
+async fn what_redis_had_received_while_it_stood_still_is_no_younger_for_it() {
+    let uri = std::env::var("SOUK_TEST_REDIS_URI").unwrap();
+    let prefix = format!("stalled{}:", std::process::id());
+    let cache = RedisCache::open(&uri, &prefix).unwrap();
+    let entry = |key: &str, ttl_ms| Entry {
+        key: key.into(),
+        version: 1,
+        value: "1|1|value".into(),
+        ttl: Duration::from_millis(ttl_ms),
+    };
+    cache.put(vec![entry("before", 20_000)]).await;
+    assert!(cache.get(vec!["before".into()]).await[0].is_some());
+    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(20)));
+    let client = redis::Client::open(uri.as_str()).unwrap();
+    let mut server = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
+    let () = redis::cmd("CLIENT").arg("PAUSE").arg(1_000).query_async(&mut server).await.unwrap();
+    // Nobody hears that they arrived.
+    cache.put(vec![entry("short", 400), entry("long", 20_000)]).await;
+    // Answered once it goes on, right after what came before.
+    let mut read = redis::cmd("MGET");
+    for key in ["short", "long"] {
+        read.arg(format!("{prefix}cache:{key}"));
+    }
+    let kept: (Option<String>, Option<String>) = read.query_async(&mut server).await.unwrap();
+    assert_eq!(kept, (None, Some("1|1|value".into())));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -120,6 +120,7 @@ async fn a_role_change_takes_effect_at_once_and_ends_the_tokens() {
     let updated = app.query(Some(&admin.token), update, json!({ "id": customer.id })).await;
     assert_eq!(updated["userRoleUpdate"]["user"]["role"], "STAFF", "{updated}");
     assert_eq!(me(&app, &customer.token).await["errors"][0]["extensions"]["code"], "UNAUTHENTICATED");
+    assert_eq!(refresh(&app, &customer.refresh_token).await["userErrors"][0]["code"], "TOKEN_INVALID");
     let staff = app.sign_in(&customer.email, PASSWORD).await;
     let listed = app.query(Some(&staff.token), "{ users(first: 1) { totalCount nodes { id } } }", json!({})).await;
     assert_eq!(listed["users"]["totalCount"], 2);

@@ -210,6 +210,10 @@ impl OrderTools {
                 Ok(Ok(InsertOrder::NumberTaken)) => {
                     return Err(DomainError::Internal("no free order number was found".into()));
                 }
+                // Of an earlier write nobody knows: busy would say that nothing was done.
+                Err(AskError::Busy) if timed_out || interruptions > 0 => {
+                    return self.settle_unknown(&new_order, AskError::Timeout.into()).await;
+                }
                 Err(AskError::Busy) => return Err(AskError::Busy.into()),
                 // The outcome is unknown, and the store may have the write still in its queue, where no read sees it.
                 // The same order goes behind it: its id and key are unique, so it is written once and found then.

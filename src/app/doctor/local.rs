@@ -19,6 +19,14 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
     }
     findings.push(listener("gateway.listen", config.gateway.listen));
     findings.push(listener("admin.listen", config.admin.listen));
+    if config.guesses_public_url() {
+        let what = "empty: links in mails would lead to an address that customers do not reach";
+        findings.push(Finding::bad(
+            "gateway.public_url",
+            what,
+            "set it to the origin under which customers reach the shop",
+        ));
+    }
     findings
 }
 

@@ -21,7 +21,10 @@ const OPEN_WAIT: Backoff = Backoff::new(Duration::from_millis(100), Duration::fr
 
 impl From<OpenError> for AppError {
     fn from(error: OpenError) -> Self {
-        Self::failed(error)
+        match error {
+            OpenError::InUseByOlder { .. } => Self::usage(error),
+            error => Self::failed(error),
+        }
     }
 }
 
@@ -41,18 +44,18 @@ pub(in crate::app) fn inspect_log(config: &Config) -> Result<bool, LogError> {
 }
 
 pub(super) fn open_operations(config: &Config) -> Result<Arc<dyn OperationsStore>, AppError> {
-    let (store, _) = SqliteOperationsStore::open_in(&config.data_dir)?;
+    let (store, _) = SqliteOperationsStore::open_beside(&config.data_dir)?;
     Ok(Arc::new(store))
 }
 
 pub(super) fn open_history(config: &Config) -> Result<History, AppError> {
-    let (orders, _) = SqliteOrderStore::open_in(&config.data_dir)?;
-    let (recommendations, _) = SqliteRecommendationStore::open_in(&config.data_dir)?;
+    let (orders, _) = SqliteOrderStore::open_beside(&config.data_dir)?;
+    let (recommendations, _) = SqliteRecommendationStore::open_beside(&config.data_dir)?;
     Ok((Arc::new(orders), Arc::new(recommendations)))
 }
 
 pub(super) fn open_users(config: &Config) -> Result<Arc<dyn UserStore>, AppError> {
-    let (store, _) = SqliteUserStore::open_in(&config.data_dir)?;
+    let (store, _) = SqliteUserStore::open_beside(&config.data_dir)?;
     Ok(Arc::new(store))
 }
 

@@ -3,8 +3,8 @@
 //! It follows the distinct connections mode of the protocol of npm's `graphql-sse`: `Accept: text/event-stream` on GET or
 //! POST, an event `next` for each result, `complete` at the end. A client that takes single answers as well gets a stream for
 //! subscriptions only. What fails before execution is answered as it is without a stream. Events of `orderUpdated` and
-//! `orderUpdates` have ids: a client that comes back with `Last-Event-ID` goes on after that one, whatever `after` says, so a
-//! browser's `EventSource` misses and repeats nothing.
+//! `orderUpdates` have ids: a client that comes back with `Last-Event-ID` goes on after that one, whatever `after` says, so from its
+//! first event on a browser's `EventSource` misses and repeats nothing.
 //!
 //! A stream whose token expires or whose session ends is told `UNAUTHENTICATED` and completed. Shutting down ends it without
 //! `complete`, so that its client comes back. A client that has left is found out by the next event or comment; one that
@@ -29,6 +29,7 @@ use crate::gateway::drain::Active;
 use crate::gateway::request_errors::{RequestError, ResponseBody};
 use crate::gateway::service::{GraphqlService, ParsedRequest};
 use crate::gateway::signed_in::{SignedIn, SignedOut, session_changed};
+use crate::telemetry::metrics::Open;
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 /// A comment, which clients pass over.
@@ -78,6 +79,8 @@ impl EventStream {
                 self.send(&events, next(None, &response)).await.is_ok() && self.send(&events, COMPLETE).await.is_ok();
             return;
         }
+        let meter = Arc::clone(self.service.meters.of(&parsed.facts.root_fields));
+        let _open = Open::new(&self.service.meters.metrics.subscriptions_open);
         let parsed = parsed.with_event_ids(Arc::clone(&self.event_ids));
         let mut responses = self.service.subscribe(parsed, self.viewer, &self.info);
         let keepalive = self.service.settings.keepalive_interval;
@@ -103,6 +106,8 @@ impl EventStream {
                 response = responses.next(), if delivers => match response {
                     Some(mut response) => {
                         self.service.finish(&mut response, &self.info);
+                        meter.note(&response);
+                        self.service.meters.metrics.subscription_messages.inc();
                         self.send(&events, next(self.event_ids.take(), &response)).await
                     }
                     None => return drop(self.send(&events, COMPLETE).await),

@@ -3,7 +3,7 @@
 //! Its connection lives on a thread of its own, so that an actor that froze cannot hold it up, and comes back by itself. After a
 //! failure nobody asks for a moment: a server that is away costs its time-out once, not once a read.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -22,18 +22,24 @@ const QUIET: Duration = Duration::from_secs(1);
 /// A fence outlasts every entry of a read that began before it: what took longer than [`super::SHARED_TTL`] is not kept.
 const FENCE_TTL: Duration = Duration::from_secs(1);
 
-/// Sets each key to its value, but over no entry of a higher version: `KEYS`, then for each of them version, value and
-/// milliseconds in `ARGV`. What cannot be read as an entry is replaced.
+/// Sets each key to its value, but over no entry of a higher version: `KEYS`, then in `ARGV` the server's time at which this was
+/// sent, as far as it is known (else 0), and for each key version, value and milliseconds. They count from then: what a
+/// server that stood still had received meanwhile is no younger for it. What cannot be read as an entry is replaced.
+/// Answers the server's time.
 const PUT: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local sent = tonumber(ARGV[1])
+local late = sent > 0 and math.max(now - sent, 0) or 0
 for i, key in ipairs(KEYS) do
-  local version, value, ttl = ARGV[3 * i - 2], ARGV[3 * i - 1], ARGV[3 * i]
+  local version, value, left = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1] - late
   local kept = redis.call('GET', key)
   local known = kept and tonumber(string.match(kept, '^%d+|(%-?%d+)|'))
-  if not known or known <= tonumber(version) then
-    redis.call('SET', key, value, 'PX', ttl)
+  if left > 0 and (not known or known <= tonumber(version)) then
+    redis.call('SET', key, value, 'PX', left)
   end
 end
-return 0";
+return now";
 
 /// Why the cache cannot be used at all.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +59,8 @@ pub struct RedisCache {
     /// Milliseconds after `began` until which nobody asks.
     quiet_until: AtomicU64,
     failures: AtomicU64,
+    /// Milliseconds from this cache's own time to the server's; 0: not known yet.
+    server_ahead: AtomicI64,
     /// Ends the thread when it is dropped.
     _open: oneshot::Sender<()>,
 }
@@ -86,6 +94,7 @@ impl RedisCache {
             began: Instant::now(),
             quiet_until: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            server_ahead: AtomicI64::new(0),
             _open: open,
         })
     }
@@ -162,16 +171,23 @@ impl SharedCache for RedisCache {
         if entries.is_empty() {
             return;
         }
+        let server_ahead = self.server_ahead.load(Ordering::Relaxed);
+        let sent = if server_ahead == 0 { 0 } else { server_ahead.saturating_add_unsigned(self.now()) };
         let mut command = cmd("EVAL");
         command.arg(PUT).arg(entries.len());
         for entry in &entries {
             command.arg(self.key(&entry.key));
         }
+        command.arg(sent);
         for entry in entries {
             command.arg(entry.version).arg(entry.value).arg(entry.ttl.as_millis().max(1) as u64);
         }
         // What is not kept is read again.
-        let _kept: Option<i64> = self.ask(command).await;
+        let server_time: Option<i64> = self.ask(command).await;
+        if let Some(server_time) = server_time {
+            // Behind by the time that the answer took: an entry ends a little early rather than late.
+            self.server_ahead.store(server_time.saturating_sub_unsigned(self.now()), Ordering::Relaxed);
+        }
     }
 
     async fn fence(&self, fences: Vec<Fence>) {

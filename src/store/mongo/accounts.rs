@@ -94,6 +94,7 @@ pub(super) async fn change_role(tx: &mut Tx, id: UserId, role: Role, at: Timesta
     let mut events = vec![user.event(event_type::USER_UPDATED, at)];
     events.extend(api_keys::revoke_all(tx, &mut user, at).await?);
     save(tx, &user).await?;
+    sessions::revoke_all(tx, user.id, at).await?;
     events.into_iter().for_each(|event| tx.emit(event));
     Ok(Some(user))
 }

@@ -77,7 +77,7 @@ impl<I: Clone, O> Batches<I, O> {
     }
 
     /// `work` answers every input in its place. A batch that fails is done again one by one, so that a call fails only of
-    /// its own.
+    /// its own, unless the store is away.
     pub(super) async fn call<F>(&self, input: I, work: impl Fn(Vec<I>) -> F) -> Answer<O>
     where
         F: Future<Output = Result<Vec<O>, StoreError>>,
@@ -109,7 +109,8 @@ impl<I: Clone, O> Batches<I, O> {
                     let _ = answer.send(Ok(outcome));
                 }
             }
-            Err(error) if inputs.len() == 1 => {
+            // Each by itself would only wait in turn for what is away.
+            Err(error) if inputs.len() == 1 || matches!(error, StoreError::Unavailable(_)) => {
                 for answer in answers {
                     let _ = answer.send(Err(error.clone()));
                 }
@@ -139,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// Doubles numbers; refuses a batch with an odd one. Notes the batches; each waits for a permit.
+    /// Doubles numbers, but nothing is there for one of 100 and more; refuses a batch with an odd one. Notes the batches; each waits for a permit.
     struct Doubling {
         batches: Batches<u32, u32>,
         seen: Mutex<Vec<Vec<u32>>>,
@@ -159,6 +160,9 @@ mod tests {
             let work = |numbers: Vec<u32>| async move {
                 self.seen.lock().unwrap().push(numbers.clone());
                 self.permits.acquire().await.unwrap().forget();
+                if numbers.iter().any(|number| *number >= 100) {
+                    return Err(StoreError::Unavailable("away".into()));
+                }
                 if numbers.iter().any(|number| number % 2 == 1) {
                     return Err(StoreError::Broken("odd".into()));
                 }
@@ -237,6 +241,20 @@ mod tests {
         let answers = join_all([2, 3, 4].map(|number| doubling.double(number))).await;
         let answers: Vec<Option<u32>> = answers.into_iter().map(Result::ok).collect();
         assert_eq!(answers, [Some(4), None, Some(8)]);
+    }
+
+    #[tokio::test]
+    async fn what_is_away_is_asked_once_for_all_who_wait() {
+        let doubling = Doubling::new();
+        let mut first = Box::pin(doubling.double(2));
+        assert!(futures_util::poll!(&mut first).is_pending());
+        let mut rest = Box::pin(join_all([100, 4, 6].map(|number| doubling.double(number))));
+        assert!(futures_util::poll!(&mut rest).is_pending());
+        doubling.permits.add_permits(10);
+        let (first, rest) = join(first, rest).await;
+        assert_eq!(first.unwrap(), 4);
+        assert!(rest.iter().all(|answer| matches!(answer, Err(StoreError::Unavailable(_)))));
+        assert_eq!(*doubling.seen.lock().unwrap(), [vec![2], vec![100, 4, 6]]);
     }
 
     #[tokio::test]

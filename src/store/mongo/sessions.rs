@@ -16,7 +16,7 @@ use super::values::{self, date, hash, hash_of};
 use crate::domain::ids::{SessionId, UserId};
 use crate::domain::networks::NetworkDigest;
 use crate::domain::time::Timestamp;
-use crate::domain::users::{RefreshToken, RefreshVerdict, Role, Session, TokenHash, judge_refresh};
+use crate::domain::users::{RefreshToken, RefreshVerdict, Role, Session, TokenHash, judge_refresh, outlived_before};
 use crate::store::users::{Exchanged, NewSession, SessionState};
 
 const SESSIONS: &str = "sessions";
@@ -249,6 +249,11 @@ pub(super) async fn exchange(
             let exchanged = doc! { "$set": { "exchangedAt": date(now), "successor": hash(successor) } };
             tokens.update_one(doc! { "_id": hash(shown) }, exchanged).session(tx.session()).await?;
             insert_token(tx, successor, found.id).await?;
+            let outlived = outlived_before(now, expires_at);
+            if found.created_at < outlived {
+                let outlived = doc! { "sessionId": found.id.to_string(), "exchangedAt": { "$lt": date(outlived) } };
+                tokens.delete_many(outlived).session(tx.session()).await?;
+            }
             let moved = doc! { "$set": { "lastUsedAt": date(now), "expiresAt": date(expires_at) } };
             sessions.update_one(session, moved).session(tx.session()).await?;
             found.last_used_at = now;

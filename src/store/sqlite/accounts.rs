@@ -103,6 +103,7 @@ pub(super) fn change_role(
     let mut events = vec![user.event(event_type::USER_UPDATED, at)];
     events.extend(api_keys::revoke_all(write.sql(), &mut user, at)?);
     save(write.sql(), &before, &user)?;
+    sessions::revoke_all(write.sql(), user.id, at)?;
     events.into_iter().try_for_each(|event| write.emit(event))?;
     Ok(Some(user))
 }

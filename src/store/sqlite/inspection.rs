@@ -56,6 +56,12 @@ fn read(path: &Path, known: u32) -> rusqlite::Result<FileState> {
     Ok(if complaint == "ok" { FileState::Version { found, known } } else { FileState::Broken(complaint) })
 }
 
+/// Whether a file is there and of a version before `known`.
+pub(super) fn is_older(path: &Path, known: u32) -> bool {
+    let found = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|file| version(&file));
+    found.is_ok_and(|found| (1..known).contains(&found))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -43,6 +43,8 @@ pub enum OpenError {
     Sqlite { path: PathBuf, source: rusqlite::Error },
     #[error("{} has schema version {found}, this program knows up to {known}: use a newer souk", path.display())]
     Newer { path: PathBuf, found: u32, known: u32 },
+    #[error("{} is of an older souk, which is running: stop it first", path.display())]
+    InUseByOlder { path: PathBuf },
     #[error("cannot start a thread for {}: {source}", path.display())]
     Thread { path: PathBuf, source: std::io::Error },
 }
@@ -53,7 +55,7 @@ impl OpenError {
         use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
         match self {
             Self::Sqlite { source, .. } => matches!(source.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked)),
-            Self::Folder { .. } | Self::Newer { .. } | Self::Thread { .. } => false,
+            Self::Folder { .. } | Self::Newer { .. } | Self::InUseByOlder { .. } | Self::Thread { .. } => false,
         }
     }
 }

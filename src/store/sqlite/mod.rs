@@ -132,6 +132,21 @@ macro_rules! store_over_database {
                 Self::open(&data_dir.join(Self::FILE.0))
             }
 
+            /// As [`Self::open_in`], for a command that may run beside a server: one that knows only an older version would
+            /// fail on the newest, so nothing is brought to it beneath such a server.
+            pub fn open_beside(
+                data_dir: &std::path::Path,
+            ) -> Result<(Self, super::migrations::Migrated), super::migrations::OpenError> {
+                let (name, known) = Self::FILE;
+                let path = data_dir.join(name);
+                if super::inspection::is_older(&path, known)
+                    && matches!(super::DataDirLock::acquire(data_dir), Err(super::LockError::InUse { .. }))
+                {
+                    return Err(super::migrations::OpenError::InUseByOlder { path });
+                }
+                Self::open_in(data_dir)
+            }
+
             /// Finishes what was accepted and closes the file. Blocks; later calls are refused.
             pub fn close(&self) {
                 self.database.close();

@@ -8,7 +8,7 @@ use super::users::{by_id, decode_role};
 use crate::domain::ids::{SessionId, UserId};
 use crate::domain::networks::NetworkDigest;
 use crate::domain::time::Timestamp;
-use crate::domain::users::{RefreshToken, RefreshVerdict, Session, TokenHash, judge_refresh};
+use crate::domain::users::{RefreshToken, RefreshVerdict, Session, TokenHash, judge_refresh, outlived_before};
 use crate::store::users::{Exchanged, NewSession, SessionState};
 
 /// Sessions tell from where they began.
@@ -107,6 +107,12 @@ pub(super) fn exchange(
                 .prepare_cached("UPDATE refresh_tokens SET exchanged_at = ?2, successor = ?3 WHERE hash = ?1")?
                 .execute((shown.0, now.0, successor.0))?;
             insert_token(connection, successor, session.id)?;
+            let outlived = outlived_before(now, expires_at);
+            if session.created_at < outlived {
+                connection
+                    .prepare_cached("DELETE FROM refresh_tokens WHERE session_id = ?1 AND exchanged_at < ?2")?
+                    .execute((session.id.as_bytes(), outlived.0))?;
+            }
             connection
                 .prepare_cached("UPDATE sessions SET last_used_at = ?2, expires_at = ?3 WHERE id = ?1")?
                 .execute((session.id.as_bytes(), now.0, expires_at.0))?;

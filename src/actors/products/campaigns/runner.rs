@@ -44,6 +44,8 @@ pub struct CampaignTools {
     pub metrics: CampaignMetrics,
     /// Whether this process fires schedules and writes campaigns out; else it only launches and shows them.
     pub runs: bool,
+    /// How often a campaign is looked for that another process has left unfinished; `None`: there is no other.
+    pub look_every: Option<Duration>,
 }
 
 /// Works until it is dropped.
@@ -53,7 +55,7 @@ pub(super) async fn run(tools: Arc<CampaignTools>, work: Arc<Notify>) {
         let sleep = match tools.do_all().await {
             Ok(()) => {
                 pause = RETRY.0;
-                tools.until_next_slot()
+                tools.until_next_slot().into_iter().chain(tools.look_every).min()
             }
             Err(error) => {
                 // Once an outage.

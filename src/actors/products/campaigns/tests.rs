@@ -75,7 +75,7 @@ impl Shop {
     fn tools(self: &Arc<Self>, schedules: Vec<Schedule>, clock: fn() -> Timestamp) -> Arc<CampaignTools> {
         let (store, neighbours) = (self.clone(), self.clone());
         let (triggers, metrics) = (TriggerRules::default(), Metrics::new().campaigns);
-        Arc::new(CampaignTools { store, neighbours, schedules, triggers, clock, metrics, runs: true })
+        Arc::new(CampaignTools { store, neighbours, schedules, triggers, clock, metrics, runs: true, look_every: None })
     }
 
     fn start(self: &Arc<Self>) -> tokio::task::JoinHandle<()> {
@@ -250,6 +250,27 @@ async fn of_two_processes_each_chunk_is_written_by_one() {
     let running = [shop.start(), shop.start()];
     shop.until(Shop::is_finished).await;
     running.iter().for_each(tokio::task::JoinHandle::abort);
+    assert_eq!(shop.written_to(), (1..=users).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_process_that_stopped_has_left_another_one_finishes_without_being_told() {
+    let users = u128::from(USERS_PER_STEP) * 4;
+    let shop = Shop::of(users, 0);
+    let look_every = Some(Duration::from_secs(10));
+    let tools = CampaignTools { look_every, ..Arc::into_inner(shop.tools(Vec::new(), || Timestamp(1))).unwrap() };
+    // It has nothing to do when the other one is told of the campaign.
+    let second = tokio::spawn(run(Arc::new(tools), Arc::new(Notify::new())));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    shop.launch(Audience::Everybody);
+    let before = *shop.progress.borrow();
+    let first = shop.start();
+    shop.until(|shop| *shop.progress.borrow() > before).await;
+    first.abort();
+    drop(first.await);
+    assert!(!shop.is_finished());
+    shop.until(Shop::is_finished).await;
+    second.abort();
     assert_eq!(shop.written_to(), (1..=users).collect::<Vec<_>>());
 }
 

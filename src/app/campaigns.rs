@@ -16,7 +16,7 @@ use crate::actors::users::UserActor;
 use crate::config::{Config, Role};
 use crate::telemetry::Metrics;
 
-/// How soon another process goes on with a campaign whose process has stopped.
+/// How often a campaign is looked for whose process has stopped.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 pub(super) fn spec(

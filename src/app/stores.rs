@@ -151,7 +151,7 @@ pub async fn migrate(config: &Config) -> Result<Vec<String>, AppError> {
 
 pub async fn open_operations(config: &Config) -> Result<Arc<dyn OperationsStore>, AppError> {
     match config.store.kind {
-        StoreKind::Sqlite => embedded::open_operations(config),
+        StoreKind::Sqlite => embedded::open_operations(config).await,
         StoreKind::Mongodb => production::open_operations(config).await,
     }
 }
@@ -161,14 +161,14 @@ pub type History = (Arc<dyn OrderStore>, Arc<dyn RecommendationStore>);
 
 pub async fn open_history(config: &Config) -> Result<History, AppError> {
     match config.store.kind {
-        StoreKind::Sqlite => embedded::open_history(config),
+        StoreKind::Sqlite => embedded::open_history(config).await,
         StoreKind::Mongodb => production::open_history(config).await,
     }
 }
 
 pub async fn open_users(config: &Config) -> Result<Arc<dyn UserStore>, AppError> {
     match config.store.kind {
-        StoreKind::Sqlite => embedded::open_users(config),
+        StoreKind::Sqlite => embedded::open_users(config).await,
         StoreKind::Mongodb => production::open_users(config).await,
     }
 }

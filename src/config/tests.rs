@@ -327,6 +327,25 @@ fn production_refuses_what_is_only_good_for_development() {
 }
 
 #[test]
+fn links_in_mails_are_a_guess_where_nobody_says_where_customers_reach_the_shop() {
+    let guesses = |variables: &[(&str, &str)]| {
+        let servers = [
+            ("SOUK__STORE__KIND", "mongodb"),
+            ("SOUK__STORE__URI", "mongodb://a"),
+            ("SOUK__EVENTS__KIND", "kafka"),
+            ("SOUK__EVENTS__BROKERS", "a:9092"),
+            ("SOUK__CACHE__KIND", "redis"),
+            ("SOUK__CACHE__URI", "redis://a"),
+        ];
+        from_env(&[&servers, variables].concat()).unwrap().guesses_public_url()
+    };
+    assert!(!guesses(&[]), "in development the address is that of the shop");
+    assert!(guesses(&[("SOUK__ROLES", "notifications")]), "the gateway is elsewhere");
+    assert!(!guesses(&[("SOUK__ROLES", "notifications"), ("SOUK__GATEWAY__PUBLIC_URL", "https://shop.example")]));
+    assert!(!guesses(&[("SOUK__ROLES", "gateway,orders")]), "it sends no mail");
+}
+
+#[test]
 fn servers_are_checked_and_those_without_an_adapter_refused_by_name() {
     let good = [
         ("SOUK__STORE__KIND", "mongodb"),

@@ -45,7 +45,7 @@ pub struct ApiKeyAuth {
 
 impl ApiKeyAuth {
     /// Who shows this token from this address. What is no good key counts as a guess; after too many of them only keys that
-    /// are known already are looked at, so that guesses do not become questions to the store.
+    /// have served before are looked at, so that a flood of guesses is no flood of questions to the store.
     pub(super) async fn viewer_of(
         &self,
         token: &str,

@@ -198,6 +198,8 @@ type Watched<I, S> = HashMap<I, watch::Sender<Sighting<S>>>;
 struct Inner<I: Id, S: State> {
     source: Box<dyn Source<I, S>>,
     copies: Cache<I, Arc<Kept<S>>>,
+    /// Those that there were when they were last asked for, however long ago.
+    known: Cache<I, ()>,
     /// The copies that are due, at most as many as are kept.
     due: Mutex<Vec<(I, Arc<Kept<S>>)>>,
     renewing: AtomicBool,
@@ -214,6 +216,7 @@ impl<I: Id, S: State> Check<I, S> {
         Self(Arc::new(Inner {
             source,
             copies: Cache::new(CACHED),
+            known: Cache::new(CACHED),
             due: Mutex::default(),
             renewing: AtomicBool::new(false),
             forgotten: AtomicU64::new(0),
@@ -227,9 +230,10 @@ impl<I: Id, S: State> Check<I, S> {
         self.copy(id, max_age).await.state
     }
 
-    /// Whether there was such a session or key when it was last asked for, of what is remembered.
+    /// Whether there was such a session or key when it was last asked for: of one that is remembered, and nothing that is
+    /// decided by.
     pub fn knows(&self, id: I) -> bool {
-        self.0.copies.get(&id).is_some_and(|copy| matches!(copy.seen().state, Ok(Some(_))))
+        self.0.known.get(&id).is_some()
     }
 
     /// Watches a session or key from a state of it no older than `max_age`.
@@ -280,7 +284,7 @@ impl<I: Id, S: State> Check<I, S> {
     }
 
     async fn copy(&self, id: I, max_age: Duration) -> Seen<S> {
-        let Inner { source, copies, forgotten, .. } = &*self.0;
+        let Inner { source, copies, known, forgotten, .. } = &*self.0;
         loop {
             if let Some(copy) = copies.get(&id) {
                 let seen = copy.seen();
@@ -302,6 +306,11 @@ impl<I: Id, S: State> Check<I, S> {
                 warn!(%id, %error, "could not check a session");
                 SessionUnknown
             });
+            match state {
+                Ok(Some(_)) => known.insert(id, ()),
+                Ok(None) => drop(known.remove(&id)),
+                Err(SessionUnknown) => {}
+            }
             if forgotten.load(Ordering::SeqCst) == before {
                 // Refused only when the entry was forgotten this very moment; then nothing needs to be kept.
                 let seen = Seen { state, asked_at };

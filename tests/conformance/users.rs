@@ -35,6 +35,7 @@ conformance!(users:
     sign_out_ends_the_session_of_the_token_only_for_its_user,
     sign_out_everywhere_ends_all_and_raises_the_epoch,
     expired_sessions_are_ended_and_purged,
+    all_sessions_that_expired_go_however_many_they_are,
     an_exchange_moves_the_end_of_its_session,
     the_first_signing_key_stays,
     a_rotation_adds_a_key_ends_the_others_and_removes_what_is_over,
@@ -330,6 +331,17 @@ async fn expired_sessions_are_ended_and_purged(users: Users) {
     assert_eq!(states, [(new, users.port.session_state(new, at(150)).await.unwrap().unwrap())]);
     let exchanged = users.port.exchange_refresh_token(token(1), token(3), at(50), at(100_000)).await.unwrap();
     assert!(matches!(exchanged, Exchanged::Unknown));
+}
+
+async fn all_sessions_that_expired_go_however_many_they_are(users: Users) {
+    let ada = insert(&users, "ada@example.com", "Ada").await;
+    for n in 1..=205 {
+        sign_in(&users, ada, token(n), at(100)).await;
+    }
+    let living = sign_in(&users, ada, token(206), at(200)).await;
+    assert_eq!(users.port.purge_sessions(at(150)).await.unwrap(), 205);
+    assert_eq!(users.port.purge_sessions(at(150)).await.unwrap(), 0);
+    assert!(users.port.session_state(living, at(150)).await.unwrap().is_some());
 }
 
 async fn an_exchange_moves_the_end_of_its_session(users: Users) {

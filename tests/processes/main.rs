@@ -9,6 +9,7 @@ mod support;
 mod away;
 mod books;
 mod chaos;
+mod demo;
 mod fleet;
 mod happenings;
 mod load;

@@ -6,6 +6,7 @@ use souk::domain::ids::{ProductId, TypedId, UserId};
 use uuid::Uuid;
 
 use crate::support::client::unique;
+use crate::support::events::Events;
 use crate::support::scrape::Scrape;
 use crate::support::{Socket, TestApp, eventually, spawn_app};
 
@@ -97,9 +98,17 @@ async fn a_scrape_after_traffic_shows_every_family_with_plausible_values() {
     assert_eq!(refused["errors"][0]["extensions"]["code"], "GRAPHQL_VALIDATION_FAILED", "{refused}");
     launch_campaign(&app, &staff.token).await;
     let mut socket = Socket::connect(app.public, Some(&customer.token)).await;
-    let updates = socket.subscribe("subscription { orderUpdates { cursor } }", json!({})).await;
+    let follow = "subscription { orderUpdates { cursor } }";
+    let updates = socket.subscribe(follow, json!({})).await;
+    let stream = app.http.post(app.url("/graphql")).header("accept", "text/event-stream").bearer_auth(&customer.token);
+    let mut stream = Events::of(stream.json(&json!({ "query": follow })).send().await.unwrap());
+    eventually("both follow", async || {
+        (Scrape::of(app.admin).await.value("souk_gateway_subscriptions_open") == 2.0).then_some(())
+    })
+    .await;
     app.place(&customer, "watched", &[(&lamp, 1)], 0).await;
     socket.data_of(&updates).await;
+    stream.data().await;
 
     // The mails: of the sign-up, of five orders' verdicts, of the campaign.
     let scrape = eventually("everything is published, consumed and sent", async || {
@@ -122,7 +131,7 @@ async fn a_scrape_after_traffic_shows_every_family_with_plausible_values() {
         ("souk_graphql_operations_failed_total{fault=\"client\",operation=\"several\"}", 1.0),
         ("souk_graphql_errors_total{code=\"GRAPHQL_VALIDATION_FAILED\"}", 1.0),
         ("souk_gateway_sockets_open", 1.0),
-        ("souk_gateway_subscriptions_open", 1.0),
+        ("souk_gateway_subscriptions_open", 2.0),
         ("souk_sign_in_queue_hashes", 0.0),
         ("souk_order_writer_batch_orders_sum", 5.0),
         ("souk_order_verdict_seconds_count{status=\"CONFIRMED\"}", 4.0),
@@ -135,7 +144,7 @@ async fn a_scrape_after_traffic_shows_every_family_with_plausible_values() {
         assert!((scrape.value(series) - expected).abs() < f64::EPSILON, "{series}: {}", scrape.value(series));
     }
     for (series, least) in [
-        ("souk_gateway_subscription_messages_total", 1.0),
+        ("souk_gateway_subscription_messages_total", 2.0),
         ("souk_actor_messages_handled_total{actor=\"orders\"}", 5.0),
         ("souk_actor_handler_seconds_count{actor=\"orders.writer\"}", 5.0),
         ("souk_outbox_events_published_total{domain=\"orders\"}", 10.0),
@@ -149,8 +158,12 @@ async fn a_scrape_after_traffic_shows_every_family_with_plausible_values() {
     let verdicts = scrape.sum("souk_order_verdict_seconds_sum").unwrap();
     assert!(verdicts > 0.0 && verdicts < 60.0, "five verdicts took {verdicts} s");
 
-    drop(socket);
-    eventually("the socket is gone", async || {
+    drop((socket, stream));
+    for order in 0..2 {
+        // The stream's end is noticed when there is something to tell.
+        app.place(&customer, &format!("unwatched {order}"), &[(&lamp, 1)], 10_000).await;
+    }
+    eventually("socket and stream are gone", async || {
         let scrape = Scrape::of(app.admin).await;
         let open = scrape.value("souk_gateway_sockets_open") + scrape.value("souk_gateway_subscriptions_open");
         (open == 0.0).then_some(())

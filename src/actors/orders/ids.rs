@@ -4,7 +4,7 @@
 //! one commit over as many partitions: one request to the broker for each, because librdkafka sends a partition's records
 //! by themselves, and deliveries of one record to every group, which would decide each order alone. So an id is drawn
 //! anew until its hash names the partition whose turn it is. Turns are short and go round, so partitions have equal
-//! shares, as with Kafka's own partitioner for records without a key (KIP-794).
+//! shares: what Kafka's own partitioner does, batch by batch, with records that have no key (KIP-794).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,8 +22,9 @@ const ORDERS_A_TURN: u32 = 128;
 /// The random bits at the end of a time-ordered UUID. What is before them keeps ids of one process in their order.
 const RANDOM_BITS: u32 = u32::BITS;
 
-/// Ids that are looked at for one order. It bounds the cost with hundreds of partitions, where not all of a turn are in one.
+/// Ids that are looked at for one order: nearly always enough for so many partitions. With more of them, ids are as they come.
 const TRIES: u32 = 256;
+const MOST_PARTITIONS: u32 = 64;
 
 pub struct OrderIds {
     partitions: u32,
@@ -66,8 +67,9 @@ impl OrderIds {
 fn id_in(partition: u32, partitions: u32) -> OrderId {
     let drawn = Uuid::now_v7().as_u128();
     let (ordered, random) = (drawn >> RANDOM_BITS << RANDOM_BITS, drawn as u32);
+    let tries = if partitions <= MOST_PARTITIONS { TRIES } else { 0 };
     let ids =
-        (0..TRIES).map(|step| OrderId::from_uuid(Uuid::from_u128(ordered | u128::from(random.wrapping_add(step)))));
+        (0..tries).map(|step| OrderId::from_uuid(Uuid::from_u128(ordered | u128::from(random.wrapping_add(step)))));
     let mut ids = ids.filter(|id| partition_of(&id.to_string(), partitions) == partition);
     ids.next().unwrap_or(OrderId::from_uuid(Uuid::from_u128(drawn)))
 }

@@ -43,20 +43,33 @@ pub(in crate::app) fn inspect_log(config: &Config) -> Result<bool, LogError> {
     embedded::inspect(&config.data_dir, &log_options(config))
 }
 
-pub(super) fn open_operations(config: &Config) -> Result<Arc<dyn OperationsStore>, AppError> {
-    let (store, _) = SqliteOperationsStore::open_beside(&config.data_dir)?;
-    Ok(Arc::new(store))
+/// How long a server that has just started may take to bring a file to its version.
+const MIGRATING: Duration = Duration::from_secs(5);
+
+/// Opens a store for a command, which may run beside a server.
+async fn beside<S>(open: impl Fn() -> Result<(S, Migrated), OpenError>) -> Result<Arc<S>, AppError> {
+    let deadline = Instant::now() + MIGRATING;
+    loop {
+        match open() {
+            Err(OpenError::InUseByOlder { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(OPEN_WAIT.delay(1)).await;
+            }
+            opened => return Ok(Arc::new(opened?.0)),
+        }
+    }
 }
 
-pub(super) fn open_history(config: &Config) -> Result<History, AppError> {
-    let (orders, _) = SqliteOrderStore::open_beside(&config.data_dir)?;
-    let (recommendations, _) = SqliteRecommendationStore::open_beside(&config.data_dir)?;
-    Ok((Arc::new(orders), Arc::new(recommendations)))
+pub(super) async fn open_operations(config: &Config) -> Result<Arc<dyn OperationsStore>, AppError> {
+    Ok(beside(|| SqliteOperationsStore::open_beside(&config.data_dir)).await?)
 }
 
-pub(super) fn open_users(config: &Config) -> Result<Arc<dyn UserStore>, AppError> {
-    let (store, _) = SqliteUserStore::open_beside(&config.data_dir)?;
-    Ok(Arc::new(store))
+pub(super) async fn open_history(config: &Config) -> Result<History, AppError> {
+    let orders = beside(|| SqliteOrderStore::open_beside(&config.data_dir)).await?;
+    Ok((orders, beside(|| SqliteRecommendationStore::open_beside(&config.data_dir)).await?))
+}
+
+pub(super) async fn open_users(config: &Config) -> Result<Arc<dyn UserStore>, AppError> {
+    Ok(beside(|| SqliteUserStore::open_beside(&config.data_dir)).await?)
 }
 
 fn log_options(config: &Config) -> EmbeddedLogOptions {

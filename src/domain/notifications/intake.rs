@@ -154,8 +154,12 @@ pub fn of_campaign_chunk(chunk: CampaignChunk, cause: Cause<'_>) -> Vec<Intake> 
         .collect()
 }
 
+/// The most products that a digest names: the best of those that are told of.
+const MAX_IN_DIGEST: usize = 10;
+
 pub fn of_recommendation(changed: RecommendationChanged, cause: Cause<'_>) -> Vec<Intake> {
-    let RecommendationChanged { user_id, items } = changed;
+    let RecommendationChanged { user_id, mut items } = changed;
+    items.truncate(MAX_IN_DIGEST);
     if items.is_empty() { Vec::new() } else { vec![cause.tell(user_id, Content::Digest { items })] }
 }
 

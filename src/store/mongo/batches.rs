@@ -77,7 +77,7 @@ impl<I: Clone, O> Batches<I, O> {
     }
 
     /// `work` answers every input in its place. A batch that fails is done again one by one, so that a call fails only of
-    /// its own, unless the store is away.
+    /// its own, until it is plain that the store is away.
     pub(super) async fn call<F>(&self, input: I, work: impl Fn(Vec<I>) -> F) -> Answer<O>
     where
         F: Future<Output = Result<Vec<O>, StoreError>>,
@@ -109,22 +109,29 @@ impl<I: Clone, O> Batches<I, O> {
                     let _ = answer.send(Ok(outcome));
                 }
             }
-            // Each by itself would only wait in turn for what is away.
-            Err(error) if inputs.len() == 1 || matches!(error, StoreError::Unavailable(_)) => {
+            Err(error) if inputs.len() == 1 => {
                 for answer in answers {
                     let _ = answer.send(Err(error.clone()));
                 }
             }
             Err(_) => {
+                let mut unavailable = 0;
                 for (input, answer) in inputs.into_iter().zip(answers) {
-                    let outcome = work(vec![input]).await;
-                    let outcome = outcome.and_then(|mut outcomes| outcomes.pop().ok_or_else(dropped));
-                    let _ = answer.send(outcome);
+                    let outcome = if unavailable < GIVEN_UP_AFTER { work(vec![input]).await } else { Err(away()) };
+                    unavailable = if matches!(outcome, Err(StoreError::Unavailable(_))) { unavailable + 1 } else { 0 };
+                    let _ = answer.send(outcome.and_then(|mut outcomes| outcomes.pop().ok_or_else(dropped)));
                 }
             }
         }
         answered.await.unwrap_or_else(|_| Err(dropped()))
     }
+}
+
+/// Calls in a row that find the store unavailable, after which the others of their batch do not wait for it in turn.
+const GIVEN_UP_AFTER: u32 = 2;
+
+fn away() -> StoreError {
+    StoreError::Unavailable("it was not there for the calls before this one".into())
 }
 
 fn dropped() -> StoreError {
@@ -140,7 +147,8 @@ mod tests {
 
     use super::*;
 
-    /// Doubles numbers, but nothing is there for one of 100 and more; refuses a batch with an odd one. Notes the batches; each waits for a permit.
+    /// Doubles numbers; refuses a batch with an odd one, and is away for one of 100 and more. Notes the batches; each waits
+    /// for a permit.
     struct Doubling {
         batches: Batches<u32, u32>,
         seen: Mutex<Vec<Vec<u32>>>,
@@ -244,17 +252,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_away_is_asked_once_for_all_who_wait() {
+    async fn of_a_batch_that_finds_nothing_there_the_later_calls_do_not_wait_in_turn() {
         let doubling = Doubling::new();
         let mut first = Box::pin(doubling.double(2));
         assert!(futures_util::poll!(&mut first).is_pending());
-        let mut rest = Box::pin(join_all([100, 4, 6].map(|number| doubling.double(number))));
+        let mut rest = Box::pin(join_all([100, 4, 101, 102, 6].map(|number| doubling.double(number))));
         assert!(futures_util::poll!(&mut rest).is_pending());
         doubling.permits.add_permits(10);
         let (first, rest) = join(first, rest).await;
         assert_eq!(first.unwrap(), 4);
-        assert!(rest.iter().all(|answer| matches!(answer, Err(StoreError::Unavailable(_)))));
-        assert_eq!(*doubling.seen.lock().unwrap(), [vec![2], vec![100, 4, 6]]);
+        let rest: Vec<Option<u32>> = rest.into_iter().map(Result::ok).collect();
+        assert_eq!(rest, [None, Some(8), None, None, None], "one alone fails of its own");
+        let seen = doubling.seen.lock().unwrap();
+        assert_eq!(seen[1..], [vec![100, 4, 101, 102, 6], vec![100], vec![4], vec![101], vec![102]]);
     }
 
     #[tokio::test]

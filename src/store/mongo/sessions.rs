@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use serde::{Deserialize, Serialize};
 
 use super::database::MongoDatabase;
@@ -21,8 +21,8 @@ use crate::store::users::{Exchanged, NewSession, SessionState};
 
 const SESSIONS: &str = "sessions";
 const REFRESH_TOKENS: &str = "refresh_tokens";
-/// Sessions that one transaction removes.
-pub(super) const PURGED_AT_ONCE: u64 = 1_000;
+/// Sessions that one transaction removes. Each may have thousands of tokens.
+pub(super) const PURGED_AT_ONCE: u64 = 100;
 
 pub(super) fn collections() -> [Change; 4] {
     [
@@ -58,6 +58,16 @@ pub(super) fn collections() -> [Change; 4] {
         indexes(REFRESH_TOKENS, [index("refresh_tokens_by_session", doc! { "sessionId": 1 })]),
     ]
 }
+
+/// The tokens of a session that have outlived themselves are found without a look at the others.
+pub(super) fn tokens_by_age() -> Vec<Change> {
+    let by_age = index("refresh_tokens_by_age", doc! { "sessionId": 1, "exchangedAt": 1 });
+    let dropped = Change::DropIndex { collection: REFRESH_TOKENS, name: "refresh_tokens_by_session" };
+    vec![indexes(REFRESH_TOKENS, [by_age]), dropped]
+}
+
+/// Tokens that have outlived themselves and go with one exchange: more than an exchange adds.
+const OUTLIVED_AT_ONCE: i64 = 50;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -252,7 +262,14 @@ pub(super) async fn exchange(
             let outlived = outlived_before(now, expires_at);
             if found.created_at < outlived {
                 let outlived = doc! { "sessionId": found.id.to_string(), "exchangedAt": { "$lt": date(outlived) } };
-                tokens.delete_many(outlived).session(tx.session()).await?;
+                let only_id = doc! { "_id": 1 };
+                let some = tokens.find(outlived).projection(only_id).limit(OUTLIVED_AT_ONCE).session(tx.session());
+                let some = some.await?;
+                let ids: Vec<Bson> =
+                    tx.collect(some).await?.into_iter().filter_map(|mut token| token.remove("_id")).collect();
+                if !ids.is_empty() {
+                    tokens.delete_many(doc! { "_id": { "$in": ids } }).session(tx.session()).await?;
+                }
             }
             let moved = doc! { "$set": { "lastUsedAt": date(now), "expiresAt": date(expires_at) } };
             sessions.update_one(session, moved).session(tx.session()).await?;

@@ -19,6 +19,7 @@ pub(super) const BY_SIGN_IN_KEY: &str = "users_by_sign_in_key";
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "users", changes: first_version },
     Migration { name: "API keys", changes: api_keys::collections },
+    Migration { name: "refresh tokens by age", changes: sessions::tokens_by_age },
 ];
 
 fn first_version() -> Vec<Change> {

@@ -108,6 +108,13 @@ pub fn migrate(data_dir: &Path) -> Result<Vec<Migrated>, OpenError> {
     Ok(stores.migrated)
 }
 
+/// Refuses a file of an older version in a folder that a server has for itself.
+fn check_is_current(data_dir: &Path, (name, known): (&str, u32)) -> Result<(), OpenError> {
+    let path = data_dir.join(name);
+    let is_held = || matches!(DataDirLock::acquire(data_dir), Err(LockError::InUse { .. }));
+    if inspection::is_older(&path, known) && is_held() { Err(OpenError::InUseByOlder { path }) } else { Ok(()) }
+}
+
 /// What every store has besides its own port: it opens and closes a file and consumes events.
 macro_rules! store_over_database {
     ($store:ident, $domain:literal, $migrations:expr) => {
@@ -133,17 +140,11 @@ macro_rules! store_over_database {
             }
 
             /// As [`Self::open_in`], for a command that may run beside a server: one that knows only an older version would
-            /// fail on the newest, so nothing is brought to it beneath such a server.
+            /// fail on the newest, so nothing is brought to it beneath such a server. Blocks.
             pub fn open_beside(
                 data_dir: &std::path::Path,
             ) -> Result<(Self, super::migrations::Migrated), super::migrations::OpenError> {
-                let (name, known) = Self::FILE;
-                let path = data_dir.join(name);
-                if super::inspection::is_older(&path, known)
-                    && matches!(super::DataDirLock::acquire(data_dir), Err(super::LockError::InUse { .. }))
-                {
-                    return Err(super::migrations::OpenError::InUseByOlder { path });
-                }
+                super::check_is_current(data_dir, Self::FILE)?;
                 Self::open_in(data_dir)
             }
 

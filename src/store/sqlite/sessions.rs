@@ -11,6 +11,19 @@ use crate::domain::time::Timestamp;
 use crate::domain::users::{RefreshToken, RefreshVerdict, Session, TokenHash, judge_refresh, outlived_before};
 use crate::store::users::{Exchanged, NewSession, SessionState};
 
+/// Sessions that one job removes, between which the file's writer does other work. Each may have thousands of tokens.
+pub(super) const PURGED_AT_ONCE: u64 = 100;
+
+/// The tokens of a session that have outlived themselves are found without a look at the others.
+pub(super) const TOKENS_BY_AGE: Migration = Migration {
+    name: "refresh tokens by age",
+    sql: &["DROP INDEX refresh_tokens_by_session;
+            CREATE INDEX refresh_tokens_by_session ON refresh_tokens (session_id, exchanged_at);"],
+};
+
+/// Tokens that have outlived themselves and go with one exchange: more than an exchange adds.
+const OUTLIVED_AT_ONCE: u64 = 50;
+
 /// Sessions tell from where they began.
 pub(super) const NETWORKS: Migration =
     Migration { name: "networks of sessions", sql: &["ALTER TABLE sessions ADD COLUMN network BLOB"] };
@@ -110,8 +123,11 @@ pub(super) fn exchange(
             let outlived = outlived_before(now, expires_at);
             if session.created_at < outlived {
                 connection
-                    .prepare_cached("DELETE FROM refresh_tokens WHERE session_id = ?1 AND exchanged_at < ?2")?
-                    .execute((session.id.as_bytes(), outlived.0))?;
+                    .prepare_cached(
+                        "DELETE FROM refresh_tokens WHERE hash IN
+                         (SELECT hash FROM refresh_tokens WHERE session_id = ?1 AND exchanged_at < ?2 LIMIT ?3)",
+                    )?
+                    .execute((session.id.as_bytes(), outlived.0, OUTLIVED_AT_ONCE))?;
             }
             connection
                 .prepare_cached("UPDATE sessions SET last_used_at = ?2, expires_at = ?3 WHERE id = ?1")?
@@ -182,13 +198,12 @@ pub(super) fn state(
     }))
 }
 
+/// Removes some of the sessions that expired before `before`; fewer than [`PURGED_AT_ONCE`]: those were all.
 pub(super) fn purge(connection: &Connection, before: Timestamp) -> Result<u64, Failure> {
-    connection
-        .prepare_cached(
-            "DELETE FROM refresh_tokens WHERE session_id IN (SELECT id FROM sessions WHERE expires_at < ?1)",
-        )?
-        .execute([before.0])?;
-    let purged = connection.prepare_cached("DELETE FROM sessions WHERE expires_at < ?1")?.execute([before.0])?;
+    let expired = "(SELECT id FROM sessions WHERE expires_at < ?1 ORDER BY expires_at, id LIMIT ?2)";
+    let some = (before.0, PURGED_AT_ONCE);
+    connection.prepare_cached(&format!("DELETE FROM refresh_tokens WHERE session_id IN {expired}"))?.execute(some)?;
+    let purged = connection.prepare_cached(&format!("DELETE FROM sessions WHERE id IN {expired}"))?.execute(some)?;
     Ok(purged as u64)
 }
 

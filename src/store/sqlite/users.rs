@@ -89,6 +89,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "terms of signing keys", sql: &[secrets::TERMS] },
     Migration { name: "API keys", sql: &[api_keys::SCHEMA] },
     sessions::NETWORKS,
+    sessions::TOKENS_BY_AGE,
 ];
 
 /// The columns that [`decode`] reads, of a user `u`.
@@ -259,7 +260,14 @@ impl UserStore for SqliteUserStore {
     }
 
     async fn purge_sessions(&self, before: Timestamp) -> Result<u64, StoreError> {
-        self.database.write(move |write| sessions::purge(write.sql(), before)).await
+        let mut purged = 0;
+        loop {
+            let some = self.database.write(move |write| sessions::purge(write.sql(), before)).await?;
+            purged += some;
+            if some < sessions::PURGED_AT_ONCE {
+                return Ok(purged);
+            }
+        }
     }
 
     async fn signing_keys(&self) -> Result<Vec<StoredSigningKey>, StoreError> {

@@ -1,7 +1,7 @@
 //! Runs campaigns: fires the slots that are due, goes on with what is not finished, then sleeps until the next slot or
 //! until it is woken.
 //!
-//! It keeps nothing: each step begins at the cursor that the store has, and is written only if the cursor is still there.
+//! It keeps nothing that a restart could lose: each step begins at the cursor that the store has, and is written only if the cursor is still there.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -44,17 +44,23 @@ pub struct CampaignTools {
     pub metrics: CampaignMetrics,
     /// Whether this process fires schedules and writes campaigns out; else it only launches and shows them.
     pub runs: bool,
-    /// How often a campaign is looked for that another process has left unfinished; `None`: there is no other.
+    /// How often a campaign is looked for that does not move, because its process has stopped; `None`: there is no other.
     pub look_every: Option<Duration>,
 }
+
+/// A campaign, and where its cursor is.
+type Place = (CampaignId, Option<UserId>);
 
 /// Works until it is dropped.
 pub(super) async fn run(tools: Arc<CampaignTools>, work: Arc<Notify>) {
     let mut pause = RETRY.0;
+    // At the start anything may be left.
+    let (mut is_told, mut seen) = (true, None);
     loop {
-        let sleep = match tools.do_all().await {
+        let sleep = match tools.do_what_is_due(is_told, &mut seen).await {
             Ok(()) => {
                 pause = RETRY.0;
+                is_told = false;
                 tools.until_next_slot().into_iter().chain(tools.look_every).min()
             }
             Err(error) => {
@@ -68,7 +74,7 @@ pub(super) async fn run(tools: Arc<CampaignTools>, work: Arc<Notify>) {
             }
         };
         tokio::select! {
-            () = work.notified() => {}
+            () = work.notified() => is_told = true,
             () = sleep_for(sleep) => {}
         }
     }
@@ -82,8 +88,16 @@ async fn sleep_for(time: Option<Duration>) {
 }
 
 impl CampaignTools {
-    async fn do_all(&self) -> Result<(), DomainError> {
-        self.fire_due_slots().await?;
+    /// All that is unfinished, when this process is told of something or fires a slot. Else a campaign is another process's,
+    /// as long as it moves: `seen` is where one was at the last look.
+    async fn do_what_is_due(&self, is_told: bool, seen: &mut Option<Place>) -> Result<(), DomainError> {
+        if !self.fire_due_slots().await? && !is_told {
+            let before = seen.take();
+            *seen = self.store.unfinished_campaign().await?.map(|campaign| (campaign.id, campaign.cursor));
+            if seen.is_none() || *seen != before {
+                return Ok(());
+            }
+        }
         while let Some(campaign) = self.store.unfinished_campaign().await? {
             self.step(&campaign).await?;
         }
@@ -98,7 +112,9 @@ impl CampaignTools {
         Some(Duration::from_millis(millis.unsigned_abs()))
     }
 
-    async fn fire_due_slots(&self) -> Result<(), DomainError> {
+    /// Whether this process fired one.
+    async fn fire_due_slots(&self) -> Result<bool, DomainError> {
+        let mut has_fired = false;
         for schedule in &self.schedules {
             let now = (self.clock)();
             let settled = self.store.see_schedule(&schedule.name, now).await?;
@@ -106,11 +122,12 @@ impl CampaignTools {
             let (campaign, event) = schedule.campaign(CampaignId::from_uuid(Uuid::now_v7()), slot, now);
             let id = campaign.id;
             if self.store.fire_schedule(&schedule.name, slot, campaign, event).await? {
+                has_fired = true;
                 self.metrics.launched.with_label_values(&["schedule"]).inc();
                 tracing::info!(schedule = %schedule.name, %slot, campaign = %id, "schedule fired");
             }
         }
-        Ok(())
+        Ok(has_fired)
     }
 
     async fn step(&self, campaign: &Campaign) -> Result<(), DomainError> {

@@ -85,12 +85,66 @@ impl ApiKeyAuth {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use async_trait::async_trait;
+
     use super::*;
+    use crate::actors::errors::DomainError;
     use crate::domain::api_keys::ApiKeyScope;
     use crate::domain::ids::{TypedId, UserId};
     use crate::domain::time::Timestamp;
     use crate::domain::users::Role;
+    use crate::gateway::rate_limits::RateLimitSettings;
+    use crate::gateway::session_check::Source;
     use uuid::Uuid;
+
+    /// Knows one key. Counts the questions.
+    struct OneKey {
+        id: ApiKeyId,
+        state: ApiKeyState,
+        asked: Arc<AtomicU32>,
+    }
+
+    #[async_trait]
+    impl Source<ApiKeyId, ApiKeyState> for OneKey {
+        async fn state(&self, id: ApiKeyId) -> Result<Option<ApiKeyState>, DomainError> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            Ok((id == self.id).then_some(self.state))
+        }
+
+        async fn states(&self, _: Vec<ApiKeyId>) -> Result<Vec<(ApiKeyId, ApiKeyState)>, DomainError> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[tokio::test]
+    async fn after_too_many_guesses_only_a_key_that_has_served_before_is_looked_up() {
+        let text = |number: u32| format!("souk_{number:026}_{}", "A".repeat(43));
+        let (id, token) = api_keys::parse(&text(9_999)).unwrap();
+        let (user_id, scopes) = (UserId::from_uuid(Uuid::nil()), [ApiKeyScope::OrdersRead].into_iter().collect());
+        let state = ApiKeyState { user_id, role: Role::Customer, scopes, token, expires_at: None, revoked: false };
+        let asked = Arc::new(AtomicU32::new(0));
+        let check = ApiKeyCheck::new(OneKey { id, state, asked: Arc::clone(&asked) });
+        let limits = RateLimits::new(RateLimitSettings::default());
+        let auth = ApiKeyAuth { check, uses: ApiKeyUses::default(), limits };
+        let shown = async |number| {
+            let address = IpAddr::from([10, 0, 0, 1]);
+            auth.viewer_of(&text(number), address, Duration::from_secs(5)).await.map(drop)
+        };
+        assert_eq!(shown(9_999).await, Ok(()));
+        let mut guesses = 0;
+        while shown(guesses).await == Err(AuthError::BadToken) {
+            guesses += 1;
+        }
+        let before = asked.load(Ordering::Relaxed);
+        assert!(matches!(shown(guesses + 1).await, Err(AuthError::TooMany(_))));
+        assert_eq!(asked.load(Ordering::Relaxed), before);
+        auth.check.forget_all();
+        assert_eq!(shown(9_999).await, Ok(()));
+        assert_eq!(asked.load(Ordering::Relaxed), before + 1);
+    }
 
     #[test]
     fn a_key_serves_by_its_own_token_until_it_ends() {

@@ -8,6 +8,9 @@ use crate::domain::orders::OrderStatus;
 use crate::domain::time::Timestamp;
 use crate::domain::users::Preferences;
 
+/// The most products that a digest names: the best of those that are told of.
+const MAX_IN_DIGEST: usize = 10;
+
 /// What an event asks of this domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Intake {
@@ -154,9 +157,6 @@ pub fn of_campaign_chunk(chunk: CampaignChunk, cause: Cause<'_>) -> Vec<Intake> 
         .collect()
 }
 
-/// The most products that a digest names: the best of those that are told of.
-const MAX_IN_DIGEST: usize = 10;
-
 pub fn of_recommendation(changed: RecommendationChanged, cause: Cause<'_>) -> Vec<Intake> {
     let RecommendationChanged { user_id, mut items } = changed;
     items.truncate(MAX_IN_DIGEST);
@@ -252,6 +252,15 @@ mod tests {
         let by_campaign = |intake: &Intake| matches!(intake, Intake::Tell(new) if new.dedupe_key == campaign);
         assert!(intake.iter().all(by_campaign), "a campaign tells a user once: {intake:?}");
         assert_eq!(of_recommendation(RecommendationChanged { user_id: user_id(), items: Vec::new() }, CAUSE), []);
+    }
+
+    #[test]
+    fn a_digest_names_the_best_of_what_is_recommended() {
+        let Content::Digest { items } = digest() else { panic!("it is a digest") };
+        let many: Vec<_> = items.iter().cycle().take(MAX_IN_DIGEST + 5).cloned().collect();
+        let best = many[..MAX_IN_DIGEST].to_vec();
+        let told = told(of_recommendation(RecommendationChanged { user_id: user_id(), items: many }, CAUSE));
+        assert_eq!(told, [Content::Digest { items: best }]);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! It follows the distinct connections mode of the protocol of npm's `graphql-sse`: `Accept: text/event-stream` on GET or
 //! POST, an event `next` for each result, `complete` at the end. A client that takes single answers as well gets a stream for
 //! subscriptions only. What fails before execution is answered as it is without a stream. Events of `orderUpdated` and
-//! `orderUpdates` have ids: a client that comes back with `Last-Event-ID` goes on after that one, whatever `after` says, so from its
-//! first event on a browser's `EventSource` misses and repeats nothing.
+//! `orderUpdates` have ids: a client that comes back with `Last-Event-ID` goes on after that one, whatever `after` says, so
+//! from its first event on a browser's `EventSource` misses and repeats nothing.
 //!
 //! A stream whose token expires or whose session ends is told `UNAUTHENTICATED` and completed. Shutting down ends it without
 //! `complete`, so that its client comes back. A client that has left is found out by the next event or comment; one that

@@ -1,7 +1,8 @@
 //! Runs campaigns: fires the slots that are due, goes on with what is not finished, then sleeps until the next slot or
 //! until it is woken.
 //!
-//! It keeps nothing that a restart could lose: each step begins at the cursor that the store has, and is written only if the cursor is still there.
+//! It keeps nothing that a restart could lose: each step begins at the cursor that the store has, and is written only if
+//! the cursor is still there.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -68,6 +69,8 @@ pub(super) async fn run(tools: Arc<CampaignTools>, work: Arc<Notify>) {
                 if pause == RETRY.0 {
                     tracing::warn!(%error, "campaigns wait for a part of the shop");
                 }
+                // What was begun is not finished, and a slot may have been fired.
+                is_told = true;
                 let now = pause;
                 pause = (pause * 2).min(RETRY.1);
                 Some(now)

@@ -274,6 +274,31 @@ async fn what_a_process_that_stopped_has_left_another_one_finishes_without_being
     assert_eq!(shop.written_to(), (1..=users).collect::<Vec<_>>());
 }
 
+/// As [`NOW`], of the test that follows.
+static HOUR: AtomicI64 = AtomicI64::new(0);
+
+#[tokio::test(start_paused = true)]
+async fn what_a_slot_has_launched_is_finished_before_the_next_one_whatever_fails() {
+    let hour = 60 * 60_000;
+    let pitch = Pitch { subject: "s".into(), message: "m".into(), audience: Audience::Everybody };
+    for fails_every in [3, 4, 5, 7] {
+        HOUR.store(hour / 2, Ordering::SeqCst);
+        let users = u128::from(USERS_PER_STEP) * 3;
+        let shop = Shop::of(users, fails_every);
+        let schedule = Schedule::new("hourly".into(), "0 * * * *", pitch.clone()).unwrap();
+        let tools = shop.tools(vec![schedule], || Timestamp(HOUR.load(Ordering::SeqCst)));
+        let running = tokio::spawn(run(tools, Arc::new(Notify::new())));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        HOUR.store(hour, Ordering::SeqCst);
+        shop.until(|shop| !shop.campaigns.lock().unwrap().is_empty()).await;
+        let launched = tokio::time::Instant::now();
+        shop.until(Shop::is_finished).await;
+        assert!(launched.elapsed() < Duration::from_secs(10 * 60), "every {fails_every}: {:?}", launched.elapsed());
+        running.abort();
+        assert_eq!(shop.written_to(), (1..=users).collect::<Vec<_>>());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_category_narrows_the_audience_to_its_buyers() {
     let users = u128::from(USERS_PER_STEP) + 10;

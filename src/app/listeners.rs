@@ -324,6 +324,8 @@ fn http_settings(config: &Config) -> HttpSettings {
         max_subscriptions_per_socket: gateway.max_subscriptions_per_socket,
         max_socket_message_bytes: gateway.max_body_bytes,
         connection_init_timeout: Duration::from_millis(gateway.connection_init_timeout_ms),
+        // A new key is known here after one of these, and signs after `keys::READ_BEFORE_SIGNING` of them.
+        key_set_max_age: Duration::from_millis(config.auth.key_refresh_ms).min(Duration::from_secs(5)),
         metrics: config.admin.metrics,
         ..HttpSettings::default()
     }

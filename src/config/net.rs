@@ -15,7 +15,7 @@ pub struct IpNetwork {
 }
 
 impl IpNetwork {
-    /// An IPv4 peer of a dual-stack socket (`::ffff:10.0.0.1`) counts as its IPv4 address.
+    /// An IPv4 peer of a dual-stack socket (`::ffff:10.0.0.1`) counts as its IPv4 address, and so does a network of such.
     pub fn contains(&self, ip: IpAddr) -> bool {
         match (self.address, ip.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
@@ -43,7 +43,14 @@ impl FromStr for IpNetwork {
         let address: IpAddr = address.parse().map_err(|_| wrong())?;
         let width = if address.is_ipv4() { 32 } else { 128 };
         let prefix = prefix.map_or(Ok(width), str::parse).map_err(|_| wrong())?;
-        if prefix > width { Err(wrong()) } else { Ok(Self { address, prefix }) }
+        match address.to_canonical() {
+            _ if prefix > width => Err(wrong()),
+            canonical if canonical == address => Ok(Self { address, prefix }),
+            ipv4 => match u8::checked_sub(prefix, 96) {
+                Some(prefix) => Ok(Self { address: ipv4, prefix }),
+                None => Err(wrong()),
+            },
+        }
     }
 }
 

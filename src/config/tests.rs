@@ -91,7 +91,7 @@ fn variables_set_what_they_name() {
     let config = from_env(&[
         ("SOUK__DEMO", "false"),
         ("SOUK__GATEWAY__LISTEN", "0.0.0.0:0"),
-        ("SOUK__GATEWAY__TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8,::1"),
+        ("SOUK__GATEWAY__TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8,::1,::ffff:12.0.0.0/104"),
         ("SOUK__AUTH__KEY_SECRET", "1234567890"),
         ("SOUK__AUTH__BCRYPT_COST", "4"),
         ("SOUK__RECOMMENDATIONS__CONSUMABLE_CATEGORIES", "Tea, Coffee"),
@@ -106,9 +106,10 @@ fn variables_set_what_they_name() {
     assert_eq!(config.recommendations.consumable_categories, ["Tea", "Coffee"]);
     assert_eq!(config.store.uri_of(Domain::Orders).expose(), "mongodb://other");
     assert_eq!(config.store.uri_of(Domain::Users).expose(), "mongodb://one");
-    for (peer, trusted) in [("127.0.0.1", true), ("10.200.3.4", true), ("::ffff:10.0.0.1", true), ("::1", true)]
-        .into_iter()
-        .chain([("11.0.0.1", false), ("127.0.0.2", false), ("::2", false)])
+    for (peer, trusted) in
+        [("127.0.0.1", true), ("10.200.3.4", true), ("::ffff:10.0.0.1", true), ("::1", true), ("12.3.0.1", true)]
+            .into_iter()
+            .chain([("11.0.0.1", false), ("127.0.0.2", false), ("::2", false)])
     {
         assert_eq!(config.gateway.trusts_proxy(peer.parse().unwrap()), trusted, "{peer}");
     }
@@ -365,6 +366,8 @@ fn servers_are_checked_and_those_without_an_adapter_refused_by_name() {
     for (name, value, words) in [
         ("SOUK__STORE__URI", "postgres://a", "store.uri"),
         ("SOUK__STORE__URI", "mongodb://", "no host"),
+        ("SOUK__GATEWAY__PUBLIC_URL", "https://m\u{fc}ller.example", "xn--"),
+        ("SOUK__GATEWAY__TRUSTED_PROXIES", "::ffff:10.0.0.1/95", "neither an IP address"),
         ("SOUK__STORE__URI", "mongodb://u:p%zz@a", "%40"),
         ("SOUK__STORE__URIS__USERS", "mongodb+srv://a:1", "no port"),
         ("SOUK__STORE__URIS__ORDERS", "localhost", "store.uris.orders"),

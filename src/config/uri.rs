@@ -70,8 +70,11 @@ impl Endpoint {
                 None => (text, None),
             },
         };
-        if host.is_empty() || !host.chars().all(|c| c.is_alphanumeric() || ".-_:%".contains(c)) {
-            return Err("it has no host, or one with characters that no host has".into());
+        if host.is_empty() || !host.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:%".contains(c)) {
+            return Err(
+                "it has no host, or one with characters that no host has (beyond ASCII it is written as xn--...)"
+                    .into(),
+            );
         }
         let port = match port {
             Some(port) => {

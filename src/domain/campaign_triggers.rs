@@ -15,7 +15,8 @@ pub const MAX_AGE_MS: i64 = 60 * 60 * 1_000;
 pub struct TriggerRules {
     /// Launched by a price that falls by at least so many percent; 0: by none.
     pub price_cut_percent: u32,
-    /// Launched by stock that rises from nothing.
+    /// Launched by stock that rises from nothing, once a product and day (UTC): a cancelled order brings stock back too,
+    /// and whoever orders and cancels again and again is not to write to everybody.
     pub back_in_stock: bool,
 }
 
@@ -78,7 +79,11 @@ impl ProductNews {
 
     /// The campaign that this event launches.
     pub fn campaign(&self, id: CampaignId, pitch: Pitch, at: Timestamp) -> (Campaign, PendingEvent) {
-        Campaign::launch(id, &LaunchKey::Event(self.event_id.clone()), pitch, at)
+        let key = match &self.what {
+            WhatHappened::Edited(_) => LaunchKey::Event(self.event_id.clone()),
+            WhatHappened::StockMoved(change) => LaunchKey::Return { product: change.product_id, at: self.at },
+        };
+        Campaign::launch(id, &key, pitch, at)
     }
 }
 

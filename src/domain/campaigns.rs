@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::events::{CampaignChunk, CampaignLaunched, CampaignRecipient, PendingEvent, Topic, event_type, source};
-use super::ids::{CampaignId, UserId};
+use super::ids::{CampaignId, ProductId, UserId};
 use super::products::InvalidField;
 use super::text::{InvalidText, MAX_KEY, MAX_NAME, MAX_TEXT, check_text};
 use super::time::Timestamp;
@@ -67,6 +67,8 @@ pub enum LaunchKey {
     Slot { schedule: String, at: Timestamp },
     /// An event, by its id.
     Event(String),
+    /// A product that was sold out came back: one campaign a day (UTC).
+    Return { product: ProductId, at: Timestamp },
 }
 
 impl LaunchKey {
@@ -83,6 +85,10 @@ impl LaunchKey {
             Self::Staff(key) => format!("staff/{key}"),
             Self::Slot { schedule, at } => format!("slot/{schedule}/{at}"),
             Self::Event(id) => format!("event/{id}"),
+            Self::Return { product, at } => {
+                let at = at.to_string();
+                format!("return/{product}/{}", at.split_once('T').map_or(at.as_str(), |(day, _)| day))
+            }
         }
     }
 }
@@ -223,6 +229,19 @@ mod tests {
         let slot = LaunchKey::Slot { schedule: "weekly".into(), at: Timestamp(0) };
         let keys = [slot.text(), LaunchKey::Staff("weekly".into()).text(), LaunchKey::Event("weekly".into()).text()];
         assert_eq!(keys, ["slot/weekly/1970-01-01T00:00:00.000Z", "staff/weekly", "event/weekly"]);
+    }
+
+    #[test]
+    fn a_product_comes_back_once_a_day() {
+        let back = |number, at| {
+            let product = ProductId::from_uuid(Uuid::from_u128(number));
+            LaunchKey::Return { product, at: Timestamp(at) }.text()
+        };
+        const DAY: i64 = 24 * 60 * 60 * 1_000;
+        assert_eq!(back(1, 0), back(1, DAY - 1));
+        assert_ne!(back(1, 0), back(1, DAY));
+        assert_ne!(back(1, 0), back(2, 0));
+        assert!(back(1, 0).ends_with("/1970-01-01"), "{}", back(1, 0));
     }
 
     #[test]

@@ -209,6 +209,9 @@ pub fn nested_page_cost(first: Option<i32>, child: usize) -> usize {
     page_cost(first, child).saturating_add(20)
 }
 
+/// The complexity of a text of up to thousands of characters: under a hundred aliases an entry has as many copies of it.
+pub const TEXT_COST: usize = 10;
+
 /// The complexity of a short list whose length is not known beforehand.
 pub fn list_cost(child: usize) -> usize {
     child.saturating_mul(5).saturating_add(1).min(COST_CEILING)

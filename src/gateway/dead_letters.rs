@@ -8,7 +8,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::access::Denied;
-use super::connections::{Connection, list_cost, mutation_cost, page_cost, page_request, root_cost};
+use super::connections::{Connection, TEXT_COST, list_cost, mutation_cost, page_cost, page_request, root_cost};
 use super::context::{Shop, Viewer, answered};
 use super::cursors::CursorKind;
 use super::errors::{Inputs, UserError, bad_input, query_error, user_errors};
@@ -77,6 +77,7 @@ impl DeadLetter {
     }
 
     /// Its body, as it came.
+    #[graphql(complexity = "TEXT_COST")]
     async fn payload(&self) -> &str {
         &self.0.record.body
     }

@@ -11,15 +11,13 @@ use super::http::Transport;
 use crate::actors::clock::now;
 use crate::actors::users::key_ring::PublicKey;
 
-/// Shorter than a new key is announced before it signs.
-const CACHING: &str = "public, max-age=5";
-
 /// `GET /.well-known/jwks.json`
 pub(super) async fn key_set(transport: web::Data<Transport>) -> HttpResponse {
+    let max_age = transport.service.settings.key_set_max_age.as_secs();
     let keys: Vec<Value> = transport.service.auth.keys().public_keys(now()).iter().map(jwk).collect();
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "application/jwk-set+json"))
-        .insert_header((header::CACHE_CONTROL, CACHING))
+        .insert_header((header::CACHE_CONTROL, format!("public, max-age={max_age}")))
         .body(json!({ "keys": keys }).to_string())
 }
 

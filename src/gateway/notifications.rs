@@ -6,7 +6,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::access::{Denied, Guarded, Owned};
-use super::connections::{Connection, Edge, PageInfo, mutation_cost, root_cost};
+use super::connections::{Connection, Edge, PageInfo, TEXT_COST, mutation_cost, root_cost};
 use super::context::{Shop, Viewer, answered};
 use super::cursors::CursorKind;
 use super::errors::{Inputs, UserError, query_error, user_errors};
@@ -121,6 +121,7 @@ impl NotificationFields {
     }
 
     /// What it says, as plain text. Of a mail with a link only that a link was sent.
+    #[graphql(complexity = "TEXT_COST")]
     async fn body(&self) -> &str {
         &self.notification.body
     }

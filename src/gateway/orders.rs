@@ -1,9 +1,9 @@
 //! Orders: what a customer bought and what became of it. Placing one is in `order_placement`.
 
-use async_graphql::{Context, Enum, Error, ID, InputObject, Object, SimpleObject};
+use async_graphql::{ComplexObject, Context, Enum, Error, ID, InputObject, Object, SimpleObject};
 
 use super::access::{Guarded, Owned};
-use super::connections::{Connection, list_cost, mutation_cost, page_cost, page_request, root_cost};
+use super::connections::{Connection, TEXT_COST, list_cost, mutation_cost, page_cost, page_request, root_cost};
 use super::context::{Shop, Viewer, answered};
 use super::cursors::CursorKind;
 use super::errors::{Inputs, UserError, bad_input, query_error, user_errors};
@@ -89,6 +89,7 @@ impl OrderLine {
 
 /// A change of an order's status.
 #[derive(SimpleObject)]
+#[graphql(complex)]
 pub struct OrderEvent {
     /// Counts the order's changes from 1, without gaps.
     pub(super) sequence: i32,
@@ -96,8 +97,17 @@ pub struct OrderEvent {
     status: OrderStatus,
     /// When.
     at: DateTime,
-    /// The reason or note of whoever made the change.
+    #[graphql(skip)]
     note: Option<String>,
+}
+
+#[ComplexObject]
+impl OrderEvent {
+    /// The reason or note of whoever made the change.
+    #[graphql(complexity = "TEXT_COST")]
+    async fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
 }
 
 impl From<TimelineEntry> for OrderEvent {

@@ -33,8 +33,8 @@ impl PasswordMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "The address of the account; case does not count.")] email: String,
     ) -> Result<PasswordResetRequestPayload, Error> {
-        let (shop, came_at) = (ctx.data::<Shop>()?, Instant::now());
-        if let Err(limit) = shop.rate_limits.check_reset(&email) {
+        let (shop, info, came_at) = (ctx.data::<Shop>()?, ctx.data::<RequestInfo>()?, Instant::now());
+        if let Err(limit) = shop.rate_limits.check_reset(&email, info.client_address) {
             return Ok(PasswordResetRequestPayload { accepted: false, user_errors: vec![limit.into()] });
         }
         let result = answered(shop.users.ask(RequestPasswordReset { email }, shop.ask_deadline).await);

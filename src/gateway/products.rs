@@ -2,7 +2,7 @@
 
 use async_graphql::{Context, Enum, Error, ID, InputObject, Object, SimpleObject};
 
-use super::connections::{Connection, mutation_cost, page_cost, page_request, root_cost};
+use super::connections::{Connection, TEXT_COST, mutation_cost, page_cost, page_request, root_cost};
 use super::context::{Shop, answered};
 use super::cursors::CursorKind;
 use super::errors::{Inputs, Problem, UserError, bad_input, query_error, user_errors};
@@ -49,6 +49,7 @@ impl Product {
     }
 
     /// What it is like.
+    #[graphql(complexity = "TEXT_COST")]
     async fn description(&self) -> &str {
         &self.0.description
     }

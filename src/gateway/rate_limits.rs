@@ -60,6 +60,7 @@ struct Limiters {
     sign_in_delays: SignInDelays,
     sign_up_address: DefaultKeyedRateLimiter<IpAddr>,
     reset_account: DefaultKeyedRateLimiter<AccountKey>,
+    reset_address: DefaultKeyedRateLimiter<IpAddr>,
     api_key_address: DefaultKeyedRateLimiter<IpAddr>,
     /// Networks that have guessed too many API keys, and until when.
     guessers: Mutex<HashMap<IpAddr, Instant>>,
@@ -104,6 +105,7 @@ impl RateLimits {
                 sign_in_delays: SignInDelays::new(settings.sign_in_per_account_per_minute),
                 sign_up_address: RateLimiter::keyed(Quota::per_minute(settings.sign_up_per_address_per_minute)),
                 reset_account: RateLimiter::keyed(Quota::per_hour(settings.reset_per_account_per_hour)),
+                reset_address: RateLimiter::keyed(Quota::per_minute(settings.sign_in_per_address_per_minute)),
                 api_key_address: RateLimiter::keyed(Quota::per_minute(settings.sign_in_per_address_per_minute)),
                 guessers: Mutex::default(),
                 clock: DefaultClock::default(),
@@ -161,23 +163,27 @@ impl RateLimits {
         limiters.check(&limiters.sign_up_address, &network_of(address))
     }
 
-    /// Counts a request to reset the password of an account, whether or not there is one.
-    pub fn check_reset(&self, account_key: &str) -> Result<(), RetryAfter> {
+    /// Counts a request from an address to reset the password of an account, whether or not there is one. Where it comes
+    /// from counts first: invented accounts are not to fill the memory.
+    pub fn check_reset(&self, account_key: &str, address: IpAddr) -> Result<(), RetryAfter> {
         let Some(limiters) = &self.limiters else { return Ok(()) };
         limiters.sweep_now_and_then();
+        limiters.check(&limiters.reset_address, &network_of(address))?;
         limiters.check(&limiters.reset_account, &account(account_key))
     }
 
-    /// Counts a request of a user for another verification mail. Ids are no addresses: the cells are others.
+    /// Counts a request of a user for another verification mail.
     pub fn check_verification(&self, user: UserId) -> Result<(), RetryAfter> {
-        self.check_reset(&user.to_string())
+        let Some(limiters) = &self.limiters else { return Ok(()) };
+        limiters.sweep_now_and_then();
+        limiters.check(&limiters.reset_account, &account_of(user))
     }
 
     /// Counts a password that a signed-in user is asked for: a stolen access token must not serve to guess it.
     pub fn check_password(&self, user: UserId) -> Result<(), RetryAfter> {
         let Some(limiters) = &self.limiters else { return Ok(()) };
         limiters.sweep_now_and_then();
-        limiters.check(&limiters.sign_in_account, &account(&user.to_string()))
+        limiters.check(&limiters.sign_in_account, &account_of(user))
     }
 
     /// Counts an API key from an address that is none, or none any more. Good ones are not counted.
@@ -218,6 +224,7 @@ impl Limiters {
             self.sign_in_delays.sweep(Instant::now());
             self.sign_up_address.retain_recent();
             self.reset_account.retain_recent();
+            self.reset_address.retain_recent();
             self.api_key_address.retain_recent();
             let now = Instant::now();
             self.guessers().retain(|_, until| now < *until);
@@ -227,7 +234,16 @@ impl Limiters {
 
 /// Addresses are compared without case and surrounding space.
 fn account(name: &str) -> AccountKey {
-    let digest = Sha256::digest(name.trim().to_lowercase().as_bytes());
+    cell("address", name.trim().to_lowercase().as_bytes())
+}
+
+/// Of a signed-in user. No text that is sent as an address leads to this cell.
+fn account_of(user: UserId) -> AccountKey {
+    cell("user", user.as_bytes())
+}
+
+fn cell(kind: &str, name: &[u8]) -> AccountKey {
+    let digest = Sha256::new().chain_update(kind).chain_update([0]).chain_update(name).finalize();
     let mut key = AccountKey::default();
     key.copy_from_slice(&digest[..16]);
     key
@@ -291,13 +307,13 @@ mod tests {
         let limits = RateLimits::new(RateLimitSettings::default());
         let user = UserId::from_uuid(uuid::Uuid::from_u128(1));
         for _ in 0..3 {
-            assert_eq!(limits.check_reset("ada@x.yz"), Ok(()));
+            assert_eq!(limits.check_reset("ada@x.yz", address("10.0.0.1")), Ok(()));
             assert_eq!(limits.check_verification(user), Ok(()));
         }
-        let RetryAfter(wait) = limits.check_reset("Ada@X.yz").unwrap_err();
+        let RetryAfter(wait) = limits.check_reset("Ada@X.yz", address("10.0.0.2")).unwrap_err();
         assert!(wait > Duration::from_secs(19 * 60) && wait <= Duration::from_secs(20 * 60), "{wait:?}");
         assert!(limits.check_verification(user).is_err());
-        assert_eq!(limits.check_reset("bob@x.yz"), Ok(()));
+        assert_eq!(limits.check_reset("bob@x.yz", address("10.0.0.1")), Ok(()));
         assert!((0..10).all(|_| limits.check_password(user).is_ok()));
         assert!(limits.check_password(user).is_err());
     }
@@ -315,9 +331,33 @@ mod tests {
     }
 
     #[test]
+    fn resets_are_limited_by_where_they_come_from_before_an_account_is_noted() {
+        let limits = RateLimits::new(RateLimitSettings::default());
+        let reset = |number: u32, from| limits.check_reset(&format!("invented{number}@x.yz"), address(from));
+        assert!((0..60).all(|number| reset(number, "10.0.0.1").is_ok()));
+        assert!((60..100).all(|number| reset(number, "10.0.0.1").is_err()));
+        assert_eq!(limits.limiters.as_ref().map(|limiters| limiters.reset_account.len()), Some(60));
+        assert_eq!(reset(60, "10.0.0.2"), Ok(()));
+    }
+
+    #[test]
+    fn no_text_that_is_sent_as_an_address_takes_what_a_user_may_ask() {
+        let limits = RateLimits::new(RateLimitSettings::default());
+        let user = UserId::from_uuid(uuid::Uuid::from_u128(7));
+        let texts = [user.to_string(), user.uuid().to_string(), format!("user\0{user}")];
+        for (number, text) in (1u8..).zip(texts.iter().cycle()).take(90) {
+            let from = IpAddr::from([10, 0, 1, number]);
+            let _ = (limits.check_reset(text, from), limits.check_sign_in(text, from));
+        }
+        assert!(limits.check_reset(&user.to_string(), address("10.0.2.1")).is_err());
+        assert_eq!(limits.check_verification(user), Ok(()));
+        assert_eq!(limits.check_password(user), Ok(()));
+    }
+
+    #[test]
     fn switched_off_nothing_is_limited() {
         let limits = RateLimits::disabled();
         assert!((0..1_000).all(|_| limits.check_sign_in("a", address("10.0.0.1")).is_ok()));
-        assert!((0..1_000).all(|_| limits.check_reset("a").is_ok()));
+        assert!((0..1_000).all(|_| limits.check_reset("a", address("10.0.0.1")).is_ok()));
     }
 }

@@ -13,6 +13,7 @@ type Recommendations = Under<dyn RecommendationStore>;
 conformance!(recommendations:
     an_order_counts_its_items_and_pairs,
     an_order_counts_once_and_a_cancellation_takes_it_back,
+    a_cancellation_does_not_move_an_item_back_to_where_it_was,
     a_confirmation_after_its_cancellation_counts_nothing,
     a_batch_counts_in_its_order,
     counts_and_offset_are_written_together_or_not_at_all,
@@ -107,6 +108,18 @@ async fn an_order_counts_once_and_a_cancellation_takes_it_back(store: Recommenda
     apply(&store, vec![HistoryChange::Cancelled(kept)]).await;
     let nothing = around(&store, a).await;
     assert_eq!((nothing.orders, nothing.lines, nothing.items.len(), nothing.neighbours.len()), (0, 0, 0, 0));
+}
+
+async fn a_cancellation_does_not_move_an_item_back_to_where_it_was(store: Recommendations) {
+    let [a, b] = [id(), id()];
+    let old = buy(&store, &[a, b]).await;
+    let mut new = bought(id(), &[a]);
+    new.lines[0].category = "Gifts".into();
+    apply(&store, vec![HistoryChange::Bought(new)]).await;
+    let cancelled = buy(&store, &[b]).await;
+    apply(&store, vec![HistoryChange::Cancelled(old), HistoryChange::Cancelled(cancelled)]).await;
+    let found = around(&store, a).await;
+    assert_eq!(found.items[&a], ItemCounts { category: "Gifts".into(), ..counts(1, 0, 0) });
 }
 
 async fn a_confirmation_after_its_cancellation_counts_nothing(store: Recommendations) {

@@ -102,11 +102,13 @@ impl Pace {
         NS_PER_SECOND / i64::from(per_second.max(1))
     }
 
-    /// How many may leave now.
-    pub fn available(&self, per_second: u32, now: Timestamp) -> u32 {
+    /// How many may leave now. What is paid for further ahead than a burst was paid by a clock that has been put back since:
+    /// that is forgotten, or nothing would leave until the clock is there again.
+    pub fn available(&mut self, per_second: u32, now: Timestamp) -> u32 {
         let interval = Self::interval_ns(per_second);
-        let ahead =
-            now.0.saturating_mul(NS_PER_MS) + i64::from(Self::burst(per_second)) * interval - self.paid_until_ns;
+        let full = now.0.saturating_mul(NS_PER_MS) + i64::from(Self::burst(per_second)) * interval;
+        self.paid_until_ns = self.paid_until_ns.min(full);
+        let ahead = full - self.paid_until_ns;
         u32::try_from((ahead / interval).max(0)).unwrap_or(u32::MAX).min(Self::burst(per_second))
     }
 
@@ -235,6 +237,16 @@ mod tests {
                 assert!((count - expected).abs() <= (expected * 0.01).max(1.0), "{per_second} a second: {count}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_clock_that_was_ahead_has_paid_holds_nothing_up() {
+        let mut pace = Pace::default();
+        let (now, hours_ahead) = (1_700_000_000_000, 1_700_000_000_000 + 6 * 60 * 60 * 1_000);
+        taken(&mut pace, 50, (hours_ahead..hours_ahead + 1_000).step_by(20));
+        assert_eq!(pace.available(50, Timestamp(now)), 0);
+        assert_eq!(pace.when(1, 50), Timestamp(now + 20));
+        assert_eq!(pace.available(50, Timestamp(now + 20)), 1);
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub struct ItemTally {
     pub orders: i64,
     pub before: i64,
     pub after: i64,
-    /// As the newest of the orders has it.
+    /// As the newest of the orders that are added has it; empty: all are taken back.
     pub category: String,
 }
 
@@ -41,7 +41,10 @@ impl Tallies {
         for (place, line) in purchase.lines.iter().enumerate() {
             let item = self.items.entry(line.product_id).or_default();
             item.orders += times;
-            item.category.clone_from(&line.category);
+            // What is taken back was bought before: it says nothing about where the product is found now.
+            if times > 0 {
+                item.category.clone_from(&line.category);
+            }
             self.lines += times;
             if place >= paired {
                 continue;

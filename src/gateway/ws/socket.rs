@@ -127,7 +127,10 @@ impl Socket {
                 self.on_message(message).await
             }
             AggregatedMessage::Binary(_) => Err(Some(Close::invalid_message("binary"))),
-            AggregatedMessage::Ping(payload) => self.session.pong(&payload).await.map_err(|_| None),
+            AggregatedMessage::Ping(payload) => {
+                let pong = timeout(self.settings().slow_consumer_timeout, self.session.pong(&payload));
+                pong.await.map_err(|_| Some(Close::SLOW_CONSUMER))?.map_err(|_| None)
+            }
             AggregatedMessage::Pong(_) => Ok(()),
             AggregatedMessage::Close(_) => Err(Some(Close::NORMAL)),
         }

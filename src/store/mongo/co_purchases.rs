@@ -65,7 +65,9 @@ impl ItemDocument {
 
     /// Adds, or takes back, what was counted.
     fn count(&mut self, item: &ItemTally, pairs: &[(ProductId, PairTally)]) {
-        self.category.clone_from(&item.category);
+        if !item.category.is_empty() {
+            self.category.clone_from(&item.category);
+        }
         self.orders += item.orders;
         self.before += item.before;
         self.after += item.after;

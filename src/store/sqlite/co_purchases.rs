@@ -107,8 +107,8 @@ fn save(connection: &Connection, generation: Generation, tallies: &Tallies, limi
     let mut upsert = connection.prepare_cached(
         "INSERT INTO items (generation, product_id, category, orders, before, after, neighbours, trimmed)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)
-         ON CONFLICT DO UPDATE SET category = excluded.category, orders = orders + excluded.orders,
-             before = before + excluded.before, after = after + excluded.after,
+         ON CONFLICT DO UPDATE SET category = iif(excluded.category = '', category, excluded.category),
+             orders = orders + excluded.orders, before = before + excluded.before, after = after + excluded.after,
              neighbours = neighbours + excluded.neighbours
          RETURNING orders, neighbours",
     )?;

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::SinkExt;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::PATIENCE;
@@ -32,6 +33,18 @@ async fn a_client_that_takes_nothing_is_closed_and_its_operations_end() {
     eventually("open", async || server.world.open_streams.load(Ordering::SeqCst) == 1).await;
     client.subscribe("f", "subscription { flood }").await;
     eventually("ended", async || server.world.open_streams.load(Ordering::SeqCst) == 0).await;
+}
+
+#[actix_web::test]
+async fn a_client_that_pings_and_takes_nothing_is_closed() {
+    let server = Server::start_with(|settings| settings.slow_consumer_timeout = Duration::from_millis(200)).await;
+    let mut client = server.connect().await;
+    client.subscribe("e", "subscription { events }").await;
+    eventually("open", async || server.world.open_streams.load(Ordering::SeqCst) == 1).await;
+    // Until the server has closed the connection; what it says before is not read.
+    let pings = async { while client.0.send(Message::Ping(vec![0; 125].into())).await.is_ok() {} };
+    let ended = eventually("ended", async || server.world.open_streams.load(Ordering::SeqCst) == 0);
+    tokio::join!(pings, ended);
 }
 
 #[actix_web::test]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::neighbours::Neighbours;
@@ -32,8 +33,9 @@ const PRODUCTS_PER_USER: usize = 5;
 /// While something that a step needs is away, from and to.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
-/// A slot is looked for at least this often while there are schedules: the clock may have been set.
-const LONGEST_SLEEP_MS: i64 = 60 * 60 * 1_000;
+/// Slots are looked for at least this often while there are schedules, also while a campaign is written out: the clock may
+/// have been set, and a slot that has passed is made up for an hour only ([`Schedule::due`]).
+const BETWEEN_LOOKS: Duration = Duration::from_secs(60);
 
 /// What the campaigns actor works with.
 pub struct CampaignTools {
@@ -101,8 +103,13 @@ impl CampaignTools {
                 return Ok(());
             }
         }
+        let mut looked_at = Instant::now();
         while let Some(campaign) = self.store.unfinished_campaign().await? {
             self.step(&campaign).await?;
+            if looked_at.elapsed() >= BETWEEN_LOOKS {
+                looked_at = Instant::now();
+                self.fire_due_slots().await?;
+            }
         }
         Ok(())
     }
@@ -111,8 +118,7 @@ impl CampaignTools {
     fn until_next_slot(&self) -> Option<Duration> {
         let now = (self.clock)();
         let next = self.schedules.iter().filter_map(|schedule| schedule.next_after(now)).min()?;
-        let millis = next.millis_since(now).clamp(1, LONGEST_SLEEP_MS);
-        Some(Duration::from_millis(millis.unsigned_abs()))
+        Some(Duration::from_millis(next.millis_since(now).max(1).unsigned_abs()).min(BETWEEN_LOOKS))
     }
 
     /// Whether this process fired one.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -36,6 +36,8 @@ struct Shop {
     calls: AtomicUsize,
     /// Every so many calls fail, writes after they have written; 0: none.
     fails_every: usize,
+    /// Of looking up who is written to.
+    step_takes: Duration,
     /// Counts what the runner has done, so that tests wait for it.
     progress: watch::Sender<usize>,
 }
@@ -169,6 +171,9 @@ impl CampaignStore for Shop {
 #[async_trait]
 impl Neighbours for Shop {
     async fn opted_in(&self, after: Option<UserId>, limit: u32) -> Result<Vec<UserId>, DomainError> {
+        if !self.step_takes.is_zero() {
+            tokio::time::sleep(self.step_takes).await;
+        }
         let first = after.map_or(1, |user| number(user) + 1);
         self.answer((first..=self.users).take(limit as usize).map(user).collect())
     }
@@ -272,6 +277,40 @@ async fn what_a_process_that_stopped_has_left_another_one_finishes_without_being
     shop.until(Shop::is_finished).await;
     second.abort();
     assert_eq!(shop.written_to(), (1..=users).collect::<Vec<_>>());
+}
+
+/// When the test that follows began.
+static BEGAN: OnceLock<tokio::time::Instant> = OnceLock::new();
+static CLOCK_AT_BEGIN: AtomicI64 = AtomicI64::new(0);
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_comes_while_another_campaign_is_written_out_is_fired() {
+    /// The first Monday's 9 o'clock.
+    const SLOT: i64 = (4 * 24 + 9) * 60 * 60 * 1_000;
+    fn clock() -> Timestamp {
+        Timestamp(CLOCK_AT_BEGIN.load(Ordering::SeqCst) + BEGAN.get().unwrap().elapsed().as_millis() as i64)
+    }
+    BEGAN.set(tokio::time::Instant::now()).unwrap();
+    let pitch = Pitch { subject: "s".into(), message: "m".into(), audience: Audience::Everybody };
+    let schedule = Schedule::new("weekly".into(), "0 9 * * MON", pitch).unwrap();
+    // The second one takes longer than the time in which a slot is made up.
+    for steps in [2, 2 * 60 * 60] {
+        CLOCK_AT_BEGIN.fetch_add(SLOT - 1_000 - clock().0, Ordering::SeqCst);
+        let shop = Arc::new(Shop {
+            users: u128::from(USERS_PER_STEP) * steps,
+            step_takes: Duration::from_secs(1),
+            ..Shop::default()
+        });
+        shop.launch(Audience::Everybody);
+        let running = tokio::spawn(run(shop.tools(vec![schedule.clone()], clock), Arc::new(Notify::new())));
+        let fired = async {
+            while shop.campaigns.lock().unwrap().len() < 2 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(2 * 60 * 60), fired).await.expect("it is fired");
+        running.abort();
+    }
 }
 
 /// As [`NOW`], of the test that follows.

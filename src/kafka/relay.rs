@@ -156,6 +156,10 @@ impl Relay {
                     continue;
                 }
             }
+            // Not left to the wait below: where commits come all the time it is never the first to be ready.
+            if round.sweep.is_none() && Instant::now() >= round.next_sweep {
+                round.sweep = Some(round.timed_sweep());
+            }
             if let Some(sweep) = round.sweep {
                 let swept = round.sweep(sweep).await;
                 if round.after(swept, &mut stop).await.is_break() {
@@ -212,7 +216,7 @@ impl Relay {
                 },
                 () = std::future::ready(()), if round.has_gaps() => {}
                 _ = asked.changed() => {}
-                () = sleep_until(round.next_sweep) => round.sweep = Some(round.timed_sweep()),
+                () = sleep_until(round.next_sweep) => {}
             }
         }
     }

@@ -174,6 +174,35 @@ async fn a_store_that_is_away_or_a_busy_actor_parks_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_that_takes_too_long_is_done_in_parts() {
+    let (log, domain) = (MemoryLog::new(1), Domain::new(|_, _| Verdict::Fine));
+    // Twice the whole and twice its first half.
+    *domain.next.lock().unwrap() = vec![Next::TimedOut; 4];
+    append(&log, (1..=8).map(|n| order("k", n))).await;
+    let running = Running::start(&domain.group(&log, settings()));
+    domain.until(|tables| tables.effects.len() == 8).await;
+    assert_eq!(domain.effects(), ids("k", 1..=8));
+    assert!(domain.tables().parked.is_empty());
+    assert_eq!(running.stats.failed_attempts.total(), 0);
+    let stats = Arc::clone(&running.stats);
+    running.stop().await;
+    // Two quarters, and the other half.
+    assert_eq!(stats.batches.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_event_that_takes_too_long_waits() {
+    let (log, domain) = (MemoryLog::new(1), Domain::new(|_, _| Verdict::Fine));
+    *domain.next.lock().unwrap() = vec![Next::TimedOut; 20];
+    append(&log, [order("k", 1)]).await;
+    let running = Running::start(&domain.group(&log, settings()));
+    domain.until(|tables| tables.effects.len() == 1).await;
+    assert_eq!(running.stats.waits.load(Ordering::Relaxed), 20);
+    assert_eq!(running.stats.failed_attempts.total(), 0);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_waiting_group_stops_when_told() {
     let (log, domain) = (MemoryLog::new(1), Domain::new(|_, _| Verdict::Fine));
     *domain.next.lock().unwrap() = vec![Next::Unavailable; 1_000_000];

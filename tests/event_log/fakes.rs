@@ -69,6 +69,7 @@ pub enum Verdict {
 pub enum Next {
     Busy,
     Unavailable,
+    TimedOut,
     /// The actor ends before the commit.
     InterruptedBefore,
     /// The actor ends after the commit.
@@ -198,6 +199,7 @@ impl BatchHandler for Domain {
         match next {
             Some(Next::Busy) => return Err(HandlerError::Busy),
             Some(Next::Unavailable) => return Err(HandlerError::Unavailable("away".to_owned())),
+            Some(Next::TimedOut) => return Err(HandlerError::TimedOut),
             Some(Next::InterruptedBefore) => return Err(HandlerError::Interrupted("ended".to_owned())),
             _ => {}
         }

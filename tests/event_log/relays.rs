@@ -391,6 +391,23 @@ async fn what_nobody_announced_is_found_when_it_is_old() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_nobody_announced_is_found_though_commits_come_all_the_time() {
+    let stage = Stage::of(100, RelaySettings { pace: Duration::from_millis(20), ..RelaySettings::default() });
+    let (_stop, _task) = stage.start();
+    stage.drained().await;
+    stage.outbox.commit_silently(vec![event("left", 1)]);
+    let since = Instant::now();
+    for n in 1.. {
+        stage.outbox.commit(vec![event("busy", n)]);
+        tokio::time::advance(Duration::from_millis(5)).await;
+        if stage.published().contains(&"left-1".to_owned()) {
+            break;
+        }
+        assert!(since.elapsed() < Duration::from_secs(25), "it is never found");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_that_the_log_refuses_holds_nothing_up() {
     let stage = Stage::new(100);
     let (_stop, _task) = stage.start();

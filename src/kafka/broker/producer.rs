@@ -58,22 +58,12 @@ impl Producer {
         partitions: u32,
     ) -> Result<(), LogError> {
         let client = lock(&self.client).clone();
-        let deadline = Instant::now() + DELIVERY + GRACE;
-        let batch = Arc::new(Batch::of(events.len()));
-        for event in events {
-            send(&client, event, names, partitions, &batch, deadline).await?;
+        let appended = deliver(&client, events, names, partitions).await;
+        // Whatever failed: one that has ended refuses what it is given, and brings no report.
+        if appended.is_err() {
+            self.replace_after_fatal(client);
         }
-        if timeout_at(deadline, batch.done.notified()).await.is_err() {
-            return Err(LogError::Unavailable("no answer in time".to_owned()));
-        }
-        let failure = lock(&batch.failure).take();
-        match failure {
-            None => Ok(()),
-            Some(error) => {
-                self.replace_after_fatal(client);
-                Err(away(error))
-            }
-        }
+        appended
     }
 
     /// A producer whose sequence the broker does not follow any more sends nothing ever again.
@@ -107,6 +97,19 @@ impl Producer {
 
 fn make(config: &ClientConfig) -> Result<Client, LogError> {
     config.create_with_context(Deliveries).map_err(|error| LogError::Broken(error.to_string()))
+}
+
+async fn deliver(client: &Client, events: Vec<PendingEvent>, names: &Names, partitions: u32) -> Result<(), LogError> {
+    let deadline = Instant::now() + DELIVERY + GRACE;
+    let batch = Arc::new(Batch::of(events.len()));
+    for event in events {
+        send(client, event, names, partitions, &batch, deadline).await?;
+    }
+    if timeout_at(deadline, batch.done.notified()).await.is_err() {
+        return Err(LogError::Unavailable("no answer in time".to_owned()));
+    }
+    let failure = lock(&batch.failure).take();
+    failure.map_or(Ok(()), |error| Err(away(error)))
 }
 
 async fn send(

@@ -125,9 +125,13 @@ pub enum HandlerError {
     /// The actor takes nothing more at the moment. Nothing parks; the batch waits.
     #[error("busy")]
     Busy,
-    /// The store is away, or the answer did not come in time. Nothing parks; the batch waits.
+    /// The store is away. Nothing parks; the batch waits.
     #[error("unavailable: {0}")]
     Unavailable(String),
+    /// The answer did not come in time. Nothing parks; a batch to which it happens again and again is more than can be done
+    /// in that time, and goes on in parts.
+    #[error("no answer in time")]
+    TimedOut,
     /// The actor ended with the batch in hand. The outcome is unknown, and an event of the batch may be the cause.
     #[error("interrupted: {0}")]
     Interrupted(String),
@@ -138,7 +142,8 @@ impl From<AskError> for HandlerError {
         match error {
             AskError::Busy => Self::Busy,
             AskError::Interrupted => Self::Interrupted(error.to_string()),
-            AskError::Timeout | AskError::Stopped => Self::Unavailable(error.to_string()),
+            AskError::Timeout => Self::TimedOut,
+            AskError::Stopped => Self::Unavailable(error.to_string()),
         }
     }
 }

@@ -26,6 +26,8 @@ use crate::telemetry::traces;
 /// tried alone. A panic costs a restart, of which the supervisor allows ten a minute: so few and wide steps, not a
 /// bisection.
 const SEARCH_WIDTH: usize = 32;
+/// How often a batch may get no answer in time before it goes on in halves: what holds it up may be over soon.
+const PATIENCE: u32 = 1;
 
 /// How far the group is in one partition.
 #[derive(Clone, Copy)]
@@ -48,6 +50,11 @@ impl Work {
             Self::Fresh(records) => records.len(),
             Self::Retry(events) => events.len(),
         }
+    }
+
+    fn split_at_half(self) -> Vec<Self> {
+        let half = self.len().div_ceil(2);
+        self.split(half)
     }
 
     fn split(self, width: usize) -> Vec<Self> {
@@ -161,6 +168,7 @@ impl<'a> Session<'a> {
         let mut waits = 0;
         while let Some(work) = queue.pop_front() {
             let mut batch = self.plan(&work);
+            let mut timed_out = 0;
             loop {
                 match submit(self.group, &batch).await {
                     Ok(BatchOutcome::Done) => {
@@ -192,8 +200,17 @@ impl<'a> Session<'a> {
                             break;
                         }
                     }
-                    Err(error @ (HandlerError::Busy | HandlerError::Unavailable(_))) => {
+                    Err(HandlerError::TimedOut) if timed_out == PATIENCE && work.len() > 1 => {
+                        tracing::warn!(group = %self.group.group, events = batch.events.len(),
+                            "a batch takes too long: going on with its halves");
+                        for part in work.split_at_half().into_iter().rev() {
+                            queue.push_front(part);
+                        }
+                        break;
+                    }
+                    Err(error @ (HandlerError::Busy | HandlerError::Unavailable(_) | HandlerError::TimedOut)) => {
                         waits += 1;
+                        timed_out += u32::from(matches!(error, HandlerError::TimedOut));
                         // Once an outage.
                         if waits == 1 && !matches!(error, HandlerError::Busy) {
                             tracing::warn!(group = %self.group.group, error = %error, "consumer waits for its domain");

@@ -27,7 +27,7 @@ use crate::telemetry::traces;
 /// bisection.
 const SEARCH_WIDTH: usize = 32;
 /// How often a batch may get no answer in time before it goes on in halves: what holds it up may be over soon.
-const PATIENCE: u32 = 1;
+const TIMEOUTS_OF_A_WHOLE: u32 = 1;
 
 /// How far the group is in one partition.
 #[derive(Clone, Copy)]
@@ -200,7 +200,7 @@ impl<'a> Session<'a> {
                             break;
                         }
                     }
-                    Err(HandlerError::TimedOut) if timed_out == PATIENCE && work.len() > 1 => {
+                    Err(HandlerError::TimedOut) if timed_out == TIMEOUTS_OF_A_WHOLE && work.len() > 1 => {
                         tracing::warn!(group = %self.group.group, events = batch.events.len(),
                             "a batch takes too long: going on with its halves");
                         for part in work.split_at_half().into_iter().rev() {

@@ -11,6 +11,7 @@ use crate::actors::operations::{Replay, replay};
 use crate::app;
 use crate::config::Config;
 use crate::domain::page::PageRequest;
+use crate::gateway::dead_letters::stored_id;
 use crate::store::operations::{DeadLetter, OperationsStore, SettleDeadLetter};
 
 /// Who settles a letter here, in its audit record.
@@ -41,6 +42,7 @@ pub(super) struct ListArgs {
 
 #[derive(Args)]
 pub(super) struct IdArgs {
+    /// As `list` shows them, or as the API does (`dlt_...`)
     #[arg(required = true)]
     ids: Vec<String>,
 }
@@ -103,7 +105,9 @@ enum Settling {
 
 async fn settle(operations: &Arc<dyn OperationsStore>, ids: &[String], how: Settling) -> Result<ExitCode, Failure> {
     let mut all_settled = true;
-    for id in ids {
+    for given in ids {
+        let stored = stored_id(given);
+        let id = stored.as_ref().unwrap_or(given);
         let outcome = match how {
             Settling::Replay => match replay(operations.as_ref(), id, ACTOR, now()).await.map_err(store_failure)? {
                 Replay::Settled(outcome) => outcome,

@@ -31,7 +31,7 @@ fn id_of(stored: &str) -> ID {
 }
 
 /// The store's own id behind a client's; `None` when no letter has such an id.
-fn stored_id(id: &str) -> Option<String> {
+pub fn stored_id(id: &str) -> Option<String> {
     let encoded = id.strip_prefix(ID_PREFIX)?.strip_prefix('_')?;
     String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()
 }

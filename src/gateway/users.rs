@@ -33,10 +33,10 @@ pub enum Role {
     Admin,
 }
 
-/// What a user wants to be written to about. Mail about the account itself always goes out.
+/// What a user wants to be written to about. Mail about the account itself, and that an order is confirmed, always goes out.
 #[derive(SimpleObject)]
 pub struct Preferences {
-    /// News of the user's own orders.
+    /// News of the user's own orders after their confirmation.
     order_updates: bool,
     /// Campaigns.
     promotions: bool,
@@ -54,7 +54,7 @@ impl From<DomainPreferences> for Preferences {
 /// A change of preferences: what is left out stays as it is.
 #[derive(InputObject, Default)]
 pub struct PreferencesInput {
-    /// News of the user's own orders; on unless changed.
+    /// News of the user's own orders after their confirmation; on unless changed.
     order_updates: Option<bool>,
     /// Campaigns; off unless asked for.
     promotions: Option<bool>,

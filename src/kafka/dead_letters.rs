@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::Record;
 use super::consumer::{BatchHandler, BatchOutcome, ConsumedEvent, EventFailure, HandlerError};
+use super::{MAX_DEAD_LETTER_BYTES, Record};
 use crate::actors::clock::now;
 use crate::domain::dead_letters::{DeadLetter, is_replay_header};
 use crate::domain::events::{
@@ -18,6 +18,9 @@ use crate::domain::events::{
 use crate::domain::time::Timestamp;
 use crate::store::consumption::Consumption;
 use crate::store::operations::OperationsStore;
+
+/// The most bytes that a record's copy takes in the text of its letter; the rest is for what the letter says itself.
+const COPY_BYTES: usize = MAX_DEAD_LETTER_BYTES - 64 * 1024;
 
 /// The group that keeps dead letters.
 pub const GROUP: &str = "dead-letters";
@@ -49,17 +52,52 @@ impl Origin {
     }
 }
 
-/// The letter of a record that `group` gives up. A replayed record's letter names the original place.
+/// Bytes of a character in a JSON string.
+fn escaped_bytes(character: char) -> usize {
+    match character {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        control if control < ' ' => 6,
+        other => other.len_utf8(),
+    }
+}
+
+/// Keeps the beginning of a text that has room; true when something had none.
+fn cut(text: &mut String, room: &mut usize) -> bool {
+    let mut kept = 0;
+    for character in text.chars() {
+        let Some(left) = room.checked_sub(escaped_bytes(character)) else { break };
+        *room = left;
+        kept += character.len_utf8();
+    }
+    let was_cut = kept < text.len();
+    text.truncate(kept);
+    was_cut
+}
+
+/// Keeps of a record what fits into a letter; true when that is not all. Only what is no JSON grows that much by its
+/// escapes, or what came over the topic of the letters itself: neither can be done over.
+fn cut_copy(record: &mut StoredRecord) -> bool {
+    let mut room = COPY_BYTES;
+    let mut was_cut = cut(&mut record.key, &mut room);
+    for (name, value) in &mut record.headers {
+        was_cut |= cut(name, &mut room) | cut(value, &mut room);
+    }
+    was_cut | cut(&mut record.body, &mut room)
+}
+
+/// The letter of a record that `group` gives up. A replayed record's letter names the original place. What is too large for
+/// a letter is cut, which its reason says.
 pub(super) fn letter(group: &str, record: &Record, reason: &str, attempts: u32, now: Timestamp) -> DeadLetter {
     let Origin { topic, partition, offset, round } = Origin::of(record);
     let mut stored = record.to_stored();
     stored.headers.retain(|(name, _)| !is_replay_header(name));
     let id = format!("{group}/{topic}/{partition}/{offset}/{round}");
-    let record = StoredRecord { topic, partition, offset, ..stored };
+    let mut record = StoredRecord { topic, partition, offset, ..stored };
+    let reason = if cut_copy(&mut record) { format!("{reason} (too large: cut here)") } else { reason.to_owned() };
     DeadLetter {
         id,
         source: group.to_owned(),
-        reason: reason.to_owned(),
+        reason,
         attempts,
         record,
         round,
@@ -114,5 +152,35 @@ impl BatchHandler for DeadLetterKeeper {
             return Ok(BatchOutcome::Failed(failures));
         }
         Ok(self.store.add_dead_letters(letters, consumption, now()).await?.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::{MAX_EVENT_BYTES, check_size};
+
+    fn record(topic: Topic, header: &str, body: String) -> Record {
+        let headers = vec![("note".into(), header.to_owned().into())];
+        Record { topic, partition: 0, offset: 7, key: "ord_1".into(), headers, body }
+    }
+
+    #[test]
+    fn whatever_fails_becomes_a_letter_that_the_log_takes() {
+        let full = MAX_EVENT_BYTES - 1_000;
+        for (topic, header, body, whole) in [
+            (Topic::OrderEvents, "a note".to_owned(), "\u{1}".repeat(full), false),
+            (Topic::OrderEvents, "\u{1}".repeat(full), String::new(), false),
+            (Topic::OrderEvents, "a note".to_owned(), "\"".repeat(full), true),
+            (Topic::OrderEvents, "a note".to_owned(), "é".repeat(full / 2), true),
+            (Topic::DeadLetterQueue, "a note".to_owned(), "\\".repeat(4 * full), false),
+        ] {
+            let record = record(topic, &header, body.clone());
+            let letter = letter("inventory", &record, "cannot be read", 1, Timestamp(1));
+            check_size(&letter_event(&letter, source::OPERATIONS)).unwrap();
+            assert_eq!(letter.record == record.to_stored(), whole, "{topic:?}");
+            assert_eq!(letter.reason == "cannot be read", whole, "{}", letter.reason);
+            assert!(body.starts_with(&letter.record.body) && letter.record.key == "ord_1");
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::envelope::{self, DecodeError};
 use crate::actors::Address;
 use crate::actors::notifications::NotificationActor;
 use crate::actors::notifications::messages::TakeIn;
+use crate::actors::products::campaigns::runner::USERS_PER_STEP;
 use crate::domain::events::{
     CampaignChunk, HEADER_REPLAY_GROUP, HEADER_ROUND, NotificationChanged, OrderChanged, Topic, UserChanged, event_type,
 };
@@ -62,6 +63,10 @@ impl BatchHandler for NotificationHandler {
                 | event_type::RECOMMENDATION_CHANGED
                 | event_type::NOTIFICATION_DEAD
         )
+    }
+
+    fn weight(&self, event_type: &str) -> usize {
+        if event_type == event_type::CAMPAIGN_CHUNK { USERS_PER_STEP as usize } else { 1 }
     }
 
     async fn handle(&self, events: &[ConsumedEvent], consumption: Consumption) -> Result<BatchOutcome, HandlerError> {

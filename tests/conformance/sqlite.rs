@@ -3,16 +3,21 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use souk::domain::notifications::NewNotification;
+use souk::domain::notifications::content::Content;
+use souk::domain::notifications::intake::Intake;
 use souk::domain::page::PageRequest;
+use souk::domain::time::Timestamp;
 use souk::store::StoreError;
 use souk::store::consumption::ConsumptionStore;
+use souk::store::notifications::NotificationStore;
 use souk::store::outbox::Outbox;
 use souk::store::sqlite::{
     DataDirLock, LockError, OpenError, SqliteOrderStore, SqliteStores, SqliteUserStore, migrate,
 };
 use souk::store::users::{InsertUser, UserStore};
 
-use crate::harness::{END, order, soon, step, user};
+use crate::harness::{END, id, order, soon, step, user};
 
 #[tokio::test]
 async fn what_was_answered_is_there_after_reopening() {
@@ -40,6 +45,39 @@ async fn what_was_answered_is_there_after_reopening() {
     assert_eq!(stores.orders.orders(&[placed.id]).await.unwrap(), [placed]);
     let changes = stores.orders.changes_after(new.user.id, &cursor, 9).await.unwrap();
     assert_eq!(changes, Some(Vec::new()));
+}
+
+#[tokio::test]
+async fn nothing_of_an_erased_account_is_left_in_the_files() {
+    const NAME: &str = "Augusta Lovelace";
+    const ADDRESS: &str = "augusta@example.com";
+    let folder = tempfile::tempdir().unwrap();
+    let stores = SqliteStores::open(folder.path()).unwrap();
+    let augusta = user(ADDRESS, NAME);
+    stores.users.insert_user(augusta.clone()).await.unwrap();
+    for n in 0..200 {
+        stores.users.insert_user(user(&format!("other{n}@example.com"), "Somebody Else")).await.unwrap();
+    }
+    let told = (0..20).map(|n| {
+        let (subject, message) = ("Lamps".to_owned(), format!("{n} lamps for {NAME}"));
+        let content = Content::Promotion { campaign_id: id(), subject, message, products: Vec::new() };
+        let dedupe_key = n.to_string();
+        NewNotification { id: id(), user_id: augusta.user.id, content, dedupe_key, traceparent: None }
+    });
+    stores.notifications.insert_notifications(told.collect(), Timestamp(1)).await.unwrap();
+    assert!(stores.users.erase_user(augusta.user.id, &augusta.password_hash, Timestamp(2)).await.unwrap());
+    let erase = vec![Intake::Erase { user_id: augusta.user.id }];
+    stores.notifications.take_in(erase, 1, step("g", 0, 1), Timestamp(3)).await.unwrap();
+    stores.close();
+    drop(stores);
+    let mut searched = 0;
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let (path, bytes) = file.map(|file| (file.path(), std::fs::read(file.path()).unwrap())).unwrap();
+        let text = String::from_utf8_lossy(&bytes).to_lowercase();
+        assert!(!text.contains("lovelace") && !text.contains("augusta@"), "{}", path.display());
+        searched += usize::from(text.contains("somebody else"));
+    }
+    assert_eq!(searched, 1, "what is left can be read as it was searched for");
 }
 
 #[tokio::test]

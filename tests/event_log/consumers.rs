@@ -8,11 +8,12 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use souk::domain::events::{PendingEvent, Topic};
+use souk::kafka::consumer::ConsumerSettings;
 use souk::kafka::{EventLog, TopicPartition};
 use souk::store::operations::DeadLetter;
 
 use crate::conformance::event;
-use crate::fakes::{Domain, Next, Running, Verdict, settings};
+use crate::fakes::{Domain, HEAVY, Next, Running, Verdict, settings};
 use crate::memory_log::{Handle, MemoryLog};
 
 async fn append(log: &Arc<MemoryLog>, events: impl IntoIterator<Item = PendingEvent>) {
@@ -188,6 +189,22 @@ async fn a_batch_that_takes_too_long_is_done_in_parts() {
     running.stop().await;
     // Two quarters, and the other half.
     assert_eq!(stats.batches.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_of_many_effects_come_in_smaller_batches() {
+    for (max_batch, batches) in [(8, 3), (3, 7)] {
+        let (log, domain) = (MemoryLog::new(1), Domain::new(|_, _| Verdict::Fine));
+        let of_type =
+            |n| PendingEvent { event_type: if n <= 4 { HEAVY.into() } else { "light".into() }, ..order("k", n) };
+        append(&log, (1..=8).map(of_type)).await;
+        let running = Running::start(&domain.group(&log, ConsumerSettings { max_batch, ..settings() }));
+        domain.until(|tables| tables.effects.len() == 8).await;
+        assert_eq!(domain.effects(), ids("k", 1..=8));
+        let stats = Arc::clone(&running.stats);
+        running.stop().await;
+        assert_eq!(stats.batches.load(Ordering::Relaxed), batches, "of at most {max_batch}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

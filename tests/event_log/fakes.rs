@@ -55,6 +55,9 @@ pub struct Domain {
     pub wanted: fn(&str) -> bool,
 }
 
+/// The type of an event that has as many effects as four others.
+pub const HEAVY: &str = "souk.test.heavy.v1";
+
 /// What an event comes to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Verdict {
@@ -191,6 +194,10 @@ impl ConsumptionStore for Domain {
 impl BatchHandler for Domain {
     fn wants(&self, event_type: &str) -> bool {
         (self.wanted)(event_type)
+    }
+
+    fn weight(&self, event_type: &str) -> usize {
+        if event_type == HEAVY { 4 } else { 1 }
     }
 
     async fn handle(&self, events: &[ConsumedEvent], consumption: Consumption) -> Result<BatchOutcome, HandlerError> {

@@ -7,6 +7,7 @@ mod support;
 
 mod canary;
 mod dashboards;
+mod dead_letters;
 mod doctor;
 mod files;
 mod logs;

@@ -166,6 +166,12 @@ pub trait BatchHandler: Send + Sync {
     /// Whether events of this type concern the group; the others are passed over without waking the domain.
     fn wants(&self, event_type: &str) -> bool;
 
+    /// How many effects an event of this type can have: those of a batch are at most [`ConsumerSettings::max_batch`], or
+    /// of one event.
+    fn weight(&self, _event_type: &str) -> usize {
+        1
+    }
+
     /// Commits the effects of `events`, in this order, and `consumption` in one transaction of the group's domain.
     /// May get an event again whose effect is there already.
     async fn handle(&self, events: &[ConsumedEvent], consumption: Consumption) -> Result<BatchOutcome, HandlerError>;
@@ -175,7 +181,7 @@ pub trait BatchHandler: Send + Sync {
 pub struct ConsumerSettings {
     /// `ce_source` of the domain, for the dead letters that it emits.
     pub source: &'static str,
-    /// The most records of one batch.
+    /// The most records of one batch, and about the most effects.
     pub max_batch: usize,
     /// Attempts after which a failing event is a dead letter.
     pub max_attempts: u32,

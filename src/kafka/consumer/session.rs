@@ -168,6 +168,12 @@ impl<'a> Session<'a> {
         let mut waits = 0;
         while let Some(work) = queue.pop_front() {
             let mut batch = self.plan(&work);
+            if work.len() > 1 && self.weighs_too_much(&batch) {
+                for part in work.split_at_half().into_iter().rev() {
+                    queue.push_front(part);
+                }
+                continue;
+            }
             let mut timed_out = 0;
             loop {
                 match submit(self.group, &batch).await {
@@ -227,6 +233,11 @@ impl<'a> Session<'a> {
             }
         }
         Ok(())
+    }
+
+    fn weighs_too_much(&self, batch: &Batch) -> bool {
+        let weight_of = |event: &ConsumedEvent| self.group.handler.weight(event.event_type());
+        batch.events.iter().map(weight_of).sum::<usize>() > self.group.settings.max_batch
     }
 
     fn judgement(&self) -> Judgement<'a> {

@@ -34,6 +34,8 @@ const QUEUE_CAPACITY: usize = 1024;
 const READERS: usize = 2;
 /// Statements that a connection keeps prepared: more than any domain has.
 const STATEMENTS: usize = 128;
+/// Domains whose files hold names, addresses and mails: what is deleted there is overwritten, not only unlinked.
+const PERSONAL: [&str; 2] = ["users", "notifications"];
 /// Commits that the relay may lie behind before it has to sweep.
 const COMMITTED_CAPACITY: usize = 256;
 
@@ -66,6 +68,7 @@ impl Database {
         let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
         let thread_failed = |source| OpenError::Thread { path: path.to_owned(), source };
         let mut connection = connect(path, false).map_err(failed)?;
+        connection.pragma_update(None, "secure_delete", PERSONAL.contains(&domain)).map_err(failed)?;
         let migrated = migrate(&mut connection, path, migrations)?;
         let writes = Arc::new(Queue::new(QUEUE_CAPACITY));
         let reads = Arc::new(Queue::new(QUEUE_CAPACITY));

@@ -136,6 +136,19 @@ impl User {
         if self.erased_at.is_some() { self.id.to_string() } else { self.email.key() }
     }
 
+    /// True when that changes anything.
+    pub fn rename(&mut self, name: &str) -> bool {
+        let changes = self.name != name;
+        name.clone_into(&mut self.name);
+        changes
+    }
+
+    /// True when that changes anything.
+    pub fn edit_preferences(&mut self, edit: PreferencesEdit) -> bool {
+        let edited = self.preferences.edited(edit);
+        std::mem::replace(&mut self.preferences, edited) != edited
+    }
+
     /// Leaves of the account what its orders hang on; every token of it is void.
     pub fn erase(&mut self, at: Timestamp) {
         self.email = Email::erased();

@@ -46,7 +46,6 @@ pub struct Transport {
 
 /// A body must arrive within this time.
 const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
-const MAX_USER_AGENT_CHARS: usize = 200;
 
 /// The headers on which an answer of the API depends.
 const VARY: &str = "Accept, Origin, Authorization";
@@ -362,6 +361,6 @@ pub(super) fn request_info(request: &HttpRequest, settings: &HttpSettings) -> Re
     RequestInfo {
         ids,
         client_address: client_address(request.peer_addr(), forwarded.into_iter(), &settings.trusts_proxy),
-        user_agent: user_agent.map(|agent| agent.chars().take(MAX_USER_AGENT_CHARS).collect()),
+        user_agent: user_agent.map(str::to_owned),
     }
 }

@@ -97,15 +97,11 @@ impl UserStore for MongoUserStore {
         edit: PreferencesEdit,
         at: Timestamp,
     ) -> Result<Option<User>, StoreError> {
-        self.change(id, at, move |user| {
-            let edited = user.preferences.edited(edit);
-            std::mem::replace(&mut user.preferences, edited) != edited
-        })
-        .await
+        self.change(id, at, move |user| user.edit_preferences(edit)).await
     }
 
     async fn rename(&self, id: UserId, name: String, at: Timestamp) -> Result<Option<User>, StoreError> {
-        self.change(id, at, move |user| std::mem::replace(&mut user.name, name.clone()) != name).await
+        self.change(id, at, move |user| user.rename(&name)).await
     }
 
     async fn replace_password(&self, new: NewPassword) -> Result<Option<User>, StoreError> {

@@ -161,6 +161,28 @@ async fn a_replay_that_was_published_twice_and_fails_again_is_one_letter() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_was_put_back_holds_up_no_parked_event() {
+    let (log, domain) = (
+        MemoryLog::new(1),
+        Domain::new(|event, tries| match (event.id(), tries) {
+            ("k-1", 1) => Verdict::Fails,
+            _ => Verdict::Fine,
+        }),
+    );
+    append(&log, [order("k", 1), order("k", 2)]).await;
+    let running = Running::start(&domain.group(&log, settings()));
+    domain.until(|tables| tables.parked.len() == 2).await;
+    running.stop().await;
+    for parked in domain.tables().parked.values_mut() {
+        parked.next_attempt_at = parked.next_attempt_at.plus_millis(365 * 24 * 60 * 60 * 1000);
+    }
+    let running = Running::start(&domain.group(&log, settings()));
+    domain.until(|tables| tables.effects.len() == 2).await;
+    assert_eq!(domain.effects(), ids("k", 1..=2));
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_is_away_or_a_busy_actor_parks_nothing() {
     let (log, domain) = (MemoryLog::new(1), Domain::new(|_, _| Verdict::Fine));
     *domain.next.lock().unwrap() = [vec![Next::Busy; 20], vec![Next::Unavailable; 20]].concat();

@@ -5,16 +5,15 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::Span;
 
 use super::super::{Delivery, GroupConsumer, LogError, Record, TopicPartition};
 use super::batch::{Batch, Judgement};
-use super::parking::Parking;
+use super::parking::{Parking, WallClock};
 use super::router::{Route, route};
 use super::{BatchOutcome, ConsumedEvent, ConsumerGroup, ConsumerSettings, EventFailure, HandlerError, count, stopped};
 use crate::domain::events::Topic;
@@ -103,10 +102,9 @@ impl<'a> Session<'a> {
     pub(super) async fn run(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), LogError> {
         let max = self.group.settings.max_batch;
         while !*stop.borrow() {
-            let now = (self.group.settings.clock)();
             let due = self.parking.next_due();
-            if due.is_some_and(|due| due <= now) {
-                let events = self.parking.take_due(now, max);
+            if due.is_some_and(|due| due <= Instant::now()) {
+                let events = self.parking.take_due(max);
                 self.work(Work::Retry(events), stop).await?;
                 // Other keys go on between the attempts.
                 if let Some(delivery) = self.reader.next(max).now_or_never() {
@@ -114,7 +112,6 @@ impl<'a> Session<'a> {
                 }
                 continue;
             }
-            let until_due = due.map(|due| Duration::from_millis(due.millis_since(now).max(0) as u64));
             let save_at = self.skipping_since.map(|since| since + self.group.settings.flush_after);
             let delivery = tokio::select! {
                 biased;
@@ -124,7 +121,7 @@ impl<'a> Session<'a> {
                     None
                 }
                 delivery = read(&mut *self.reader, max, self.read_again_at, &self.group.settings) => Some(delivery?),
-                () = sleep(until_due.unwrap_or_default()), if until_due.is_some() => None,
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => None,
             };
             if let Some(delivery) = delivery {
                 self.take(delivery, stop).await?;
@@ -240,6 +237,11 @@ impl<'a> Session<'a> {
         batch.events.iter().map(weight_of).sum::<usize>() > self.group.settings.max_batch
     }
 
+    fn wall_clock(&self) -> WallClock {
+        let settings = &self.group.settings;
+        WallClock { now: (settings.clock)(), longest_wait: settings.retry.max }
+    }
+
     fn judgement(&self) -> Judgement<'a> {
         let group = self.group;
         Judgement { group: &group.group, settings: &group.settings, now: (group.settings.clock)() }
@@ -334,7 +336,7 @@ impl<'a> Session<'a> {
         if committed {
             count(&stats.batches, 1);
             batch.count_by_topic(stats);
-            self.parking.apply(batch.consumption);
+            self.parking.apply(batch.consumption, self.wall_clock());
             self.note_parked();
             self.losses = 0;
             self.skipping_since = None;
@@ -394,7 +396,7 @@ impl<'a> Session<'a> {
             let stored = stored.get(&at).copied().unwrap_or(0);
             self.positions.insert(at, Position { stored, reached });
         }
-        self.parking = Parking::load(parked, |at| self.positions.contains_key(&at));
+        self.parking = Parking::load(parked, |at| self.positions.contains_key(&at), self.wall_clock());
         self.note_parked();
         Ok(())
     }

@@ -15,6 +15,7 @@ mod loops;
 mod notifications;
 mod readings;
 mod rebuild;
+mod settle;
 mod stores;
 mod tree;
 mod trusted_documents;
@@ -52,7 +53,8 @@ use crate::telemetry::Metrics;
 pub use demo::{DEMO_ACCOUNTS, DEMO_PASSWORD};
 pub use keys::{KeyView, rotate_keys, signing_keys};
 pub use rebuild::{Rebuilt, rebuild};
-pub use stores::{Stores, lock_data_dir, migrate, open_history, open_operations, open_users};
+pub use settle::settle_pending;
+pub use stores::{Stores, lock_data_dir, migrate, open_flow, open_history, open_operations, open_users};
 pub use trusted_documents::read_trusted_documents;
 
 use crate::gateway::admin::Phase;

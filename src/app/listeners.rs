@@ -137,13 +137,16 @@ impl AdminListener {
 /// The domains without whose stores a process of these roles does nothing of worth. Every process keeps dead letters, but
 /// goes on while they wait.
 pub(super) fn domains_of(roles: &Roles) -> BTreeSet<&'static str> {
-    let of_role = |role| match role {
-        Role::Gateway => Domain::ALL.as_slice(),
-        Role::Inventory => &[Domain::Products],
-        Role::Orders => &[Domain::Orders],
-        Role::Recommendations => &[Domain::Recommendations, Domain::Products],
-        Role::Notifications => &[Domain::Notifications, Domain::Users],
-        Role::Campaigns => &[Domain::Products, Domain::Users, Domain::Recommendations],
+    let of_role = |role| -> &[Domain] {
+        match role {
+            // The shop goes on selling without recommendations and inboxes.
+            Role::Gateway => &[Domain::Users, Domain::Products, Domain::Orders],
+            Role::Inventory => &[Domain::Products],
+            Role::Orders => &[Domain::Orders],
+            Role::Recommendations => &[Domain::Recommendations, Domain::Products],
+            Role::Notifications => &[Domain::Notifications, Domain::Users],
+            Role::Campaigns => &[Domain::Products, Domain::Users, Domain::Recommendations],
+        }
     };
     roles.iter().flat_map(|role| of_role(role).iter().map(|domain| domain.name())).collect()
 }

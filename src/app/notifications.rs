@@ -1,6 +1,7 @@
 //! The notifications domain put together: its head, the workers that the head's dispatcher relies on, and the mailer.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -63,6 +64,7 @@ pub(super) fn spec(
         policy,
         per_second: limits.per_second,
         in_hand: in_hand.clone(),
+        reached: AtomicBool::new(true),
         observe: Arc::clone(&observe),
     });
     let delivering = if config.roles.has(Role::Notifications) { settings.workers } else { 0 };

@@ -52,9 +52,9 @@ pub(super) struct Readings {
     /// Of the domains that the process's roles need.
     pub outboxes: Vec<Arc<dyn Outbox>>,
     pub consumers: Vec<GroupReading>,
-    /// Where this process applies stock's verdicts.
+    /// Where this process applies stock's verdicts, or serves those who wait for them: also when nobody applies them.
     pub orders: Option<Arc<dyn OrderStore>>,
-    /// Where this process delivers mail.
+    /// Where this process delivers mail, or serves those who wait for it.
     pub notifications: Option<Arc<dyn NotificationStore>>,
     pub cache: Option<Arc<dyn SharedCache>>,
     pub hasher: PasswordHasher,

@@ -166,6 +166,16 @@ pub async fn open_history(config: &Config) -> Result<History, AppError> {
     }
 }
 
+/// What the order flow reads and writes.
+pub type Flow = (Arc<dyn OrderStore>, Arc<dyn ProductStore>);
+
+pub async fn open_flow(config: &Config) -> Result<Flow, AppError> {
+    match config.store.kind {
+        StoreKind::Sqlite => embedded::open_flow(config).await,
+        StoreKind::Mongodb => production::open_flow(config).await,
+    }
+}
+
 pub async fn open_users(config: &Config) -> Result<Arc<dyn UserStore>, AppError> {
     match config.store.kind {
         StoreKind::Sqlite => embedded::open_users(config).await,

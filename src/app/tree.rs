@@ -262,6 +262,7 @@ pub(super) async fn start(
     let tree = Arc::new(tree);
     let (background, consumers) = loops.end(relays.clone());
     let needed = domains_of(&config.roles);
+    let serves_or = |role| config.roles.has(role) || config.roles.has(Role::Gateway);
     let readings = Arc::new(Readings {
         metrics: metrics.clone(),
         tree: Arc::clone(&tree),
@@ -269,8 +270,8 @@ pub(super) async fn start(
         relays,
         outboxes: stores.outboxes.iter().filter(|outbox| needed.contains(outbox.domain())).cloned().collect(),
         consumers,
-        orders: config.roles.has(Role::Orders).then(|| Arc::clone(&stores.orders)),
-        notifications: config.roles.has(Role::Notifications).then(|| Arc::clone(&stores.notifications)),
+        orders: serves_or(Role::Orders).then(|| Arc::clone(&stores.orders)),
+        notifications: serves_or(Role::Notifications).then(|| Arc::clone(&stores.notifications)),
         cache: stores.cache.clone(),
         hasher: hasher.clone(),
         asking: tokio::sync::Mutex::new(()),

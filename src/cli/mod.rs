@@ -10,6 +10,7 @@ mod doctor;
 mod documents;
 mod keys;
 mod migrate;
+mod orders;
 mod recommendations;
 mod schema;
 mod serve;
@@ -67,6 +68,9 @@ enum Command {
     /// Messages that failed for good
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
+    /// Orders that need help
+    #[command(subcommand)]
+    Orders(orders::OrdersCommand),
     /// What is learned from orders
     #[command(subcommand)]
     Recommendations(recommendations::RecommendationsCommand),
@@ -151,6 +155,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Some(Command::Admin(command)) => admin::run(&config, command),
         Some(Command::Keys(command)) => keys::run(&config, command),
         Some(Command::DeadLetters(command)) => dead_letters::run(&config, command),
+        Some(Command::Orders(command)) => orders::run(&config, command),
         Some(Command::Recommendations(command)) => recommendations::run(&config, command),
         Some(Command::Documents(command)) => documents::run(&config, command),
         Some(Command::Config(command)) => config::run(&config, command),

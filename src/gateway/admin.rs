@@ -18,6 +18,9 @@ use crate::telemetry::metrics::{ProcessMetrics, render};
 
 /// A dependency that does not answer within this time is away.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a report waits for a dependency without which the process goes on: of one that hangs it tells what was found last,
+/// well within the second that an orchestrator's probe waits.
+const OPTIONAL_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Where the process is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -55,9 +58,12 @@ struct HealthInner {
     asked_at: Mutex<Option<Instant>>,
     /// Dependencies that were down when last asked.
     down: Mutex<BTreeSet<String>>,
+    /// What was found last.
+    found: Mutex<BTreeMap<String, Finding>>,
 }
 
 /// What a probe found.
+#[derive(Clone)]
 struct Finding {
     name: String,
     required: bool,
@@ -100,6 +106,7 @@ impl Health {
             metrics,
             asked_at: Mutex::default(),
             down: Mutex::default(),
+            found: Mutex::default(),
         }))
     }
 
@@ -125,35 +132,46 @@ impl Health {
         self.0.probes.lock().unwrap_or_else(PoisonError::into_inner).push(probe);
     }
 
+    /// Asks every dependency. One that is not required and does not answer soon is told as it was found before; what it
+    /// answers then is noted for the next time. Must be called inside a runtime.
     async fn ask(&self) -> Vec<Finding> {
         *self.0.asked_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let probes = self.0.probes.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let asked = probes.into_iter().map(|probe| async move {
-            let asked_at = Instant::now();
-            let is_up = timeout(PROBE_TIMEOUT, (probe.check)()).await.unwrap_or(false);
-            Finding { name: probe.name, required: probe.required, is_up, latency: asked_at.elapsed() }
-        });
-        let findings = join_all(asked).await;
-        self.log_changes(&findings);
-        if let Some(metrics) = &self.0.metrics {
-            for finding in &findings {
-                let label = &[finding.name.as_str()];
-                metrics.dependency_up.with_label_values(label).set(i64::from(finding.is_up));
-                metrics.dependency_seconds.with_label_values(label).set(finding.latency.as_secs_f64());
+        let asked = probes.into_iter().map(|probe| {
+            let (health, name, required) = (self.clone(), probe.name.clone(), probe.required);
+            let asked = tokio::spawn(async move { health.ask_one(probe).await });
+            async move {
+                let patience = if required { 2 * PROBE_TIMEOUT } else { OPTIONAL_PATIENCE };
+                match timeout(patience, asked).await {
+                    Ok(Ok(finding)) => Some(finding),
+                    _ => self.0.found.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned(),
+                }
             }
+        });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    async fn ask_one(&self, probe: Probe) -> Finding {
+        let asked_at = Instant::now();
+        let is_up = timeout(PROBE_TIMEOUT, (probe.check)()).await.unwrap_or(false);
+        let finding = Finding { name: probe.name, required: probe.required, is_up, latency: asked_at.elapsed() };
+        self.log_change(&finding);
+        if let Some(metrics) = &self.0.metrics {
+            let label = &[finding.name.as_str()];
+            metrics.dependency_up.with_label_values(label).set(i64::from(finding.is_up));
+            metrics.dependency_seconds.with_label_values(label).set(finding.latency.as_secs_f64());
         }
-        findings
+        self.0.found.lock().unwrap_or_else(PoisonError::into_inner).insert(finding.name.clone(), finding.clone());
+        finding
     }
 
     /// Says once when a dependency goes away and once when it is back.
-    fn log_changes(&self, findings: &[Finding]) {
+    fn log_change(&self, Finding { name, is_up, required, .. }: &Finding) {
         let mut down = self.0.down.lock().unwrap_or_else(PoisonError::into_inner);
-        for Finding { name, is_up, required, .. } in findings {
-            if *is_up && down.remove(name) {
-                tracing::info!(dependency = name, "a dependency is back");
-            } else if !is_up && down.insert(name.clone()) {
-                tracing::warn!(dependency = name, required, "a dependency is down");
-            }
+        if *is_up && down.remove(name) {
+            tracing::info!(dependency = name, "a dependency is back");
+        } else if !is_up && down.insert(name.clone()) {
+            tracing::warn!(dependency = name, required, "a dependency is down");
         }
     }
 

@@ -156,7 +156,7 @@ impl InputTypes {
             (BaseType::List(entry), value) => self.fits(value, &entry.base),
             (BaseType::Named(name), Value::Number(number)) if name == "Int" => {
                 let in_range = number.as_i64().is_some_and(|number| i32::try_from(number).is_ok());
-                if in_range { Ok(()) } else { Err(format!("{number} is no 32-bit integer")) }
+                if in_range { Ok(()) } else { Err("an Int is a 32-bit integer".to_owned()) }
             }
             (BaseType::Named(name), value) => match (self.objects.get(name), value) {
                 (None, _) => Ok(()),

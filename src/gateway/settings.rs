@@ -37,6 +37,8 @@ pub struct HttpSettings {
     pub session_check_interval: Duration,
     /// A socket whose client takes nothing for so long is closed 4413.
     pub slow_consumer_timeout: Duration,
+    /// How long a client has to answer the close frame of the server.
+    pub close_timeout: Duration,
     /// How long the public keys may be cached by those who read them.
     pub key_set_max_age: Duration,
     /// Counts requests and operations.
@@ -62,6 +64,7 @@ impl Default for HttpSettings {
             keepalive_interval: Duration::from_secs(25),
             session_check_interval: Duration::from_secs(4),
             slow_consumer_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(2),
             key_set_max_age: Duration::from_secs(5),
             metrics: true,
             workers: std::thread::available_parallelism().map_or(1, usize::from),

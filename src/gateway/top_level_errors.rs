@@ -223,10 +223,21 @@ pub fn finish_error(error: &mut ServerError, info: &RequestInfo) {
             let field = error.path.iter().map(segment_text).collect::<Vec<_>>().join(".");
             tracing::error!(field, cause = error.message, "a resolver failed");
             error.message = INTERNAL_MESSAGE.into();
+        } else if let Some(limit) = limit_of(&error.message) {
+            error.message = format!("the operation is beyond the server's {limit}");
         }
         set_code(error, code);
     }
     name(error.extensions.get_or_insert_default(), &info.ids);
+}
+
+/// The setting that an operation was refused by, where async-graphql does not say so.
+fn limit_of(message: &str) -> Option<&'static str> {
+    match message {
+        "Query is too complex." => Some("gateway.max_complexity"),
+        "Query is nested too deep." => Some("gateway.max_depth"),
+        _ => None,
+    }
 }
 
 /// A value of the wrong type may be a password that came to the wrong place.

@@ -8,6 +8,8 @@ use reqwest::{Client, Method};
 use serde_json::Value;
 use souk::gateway::admin::{AdminServer, FaultKind, FaultSwitch, Health, Phase, Probe};
 
+use crate::harness::eventually;
+
 fn start(health: &Health, faults: Option<FaultSwitch>) -> AdminServer {
     let registry = prometheus::Registry::new();
     let counter = prometheus::IntCounter::new("souk_things_total", "Things.").unwrap();
@@ -79,6 +81,32 @@ async fn readiness_tells_the_phase_and_each_dependency() {
     health.set_phase(Phase::Draining);
     assert_eq!((ready().await.0, ready().await.1), (503, "escalated".into()));
     assert_eq!(ask(&server, Method::GET, "/health/live").await.0, 200);
+}
+
+#[actix_web::test]
+async fn a_dependency_that_hangs_and_can_be_done_without_holds_no_report_up() {
+    let health = Health::default();
+    let answers = Arc::new(AtomicBool::new(true));
+    let hangs = Arc::clone(&answers);
+    let check = Arc::new(move || {
+        let answers = hangs.load(Ordering::SeqCst);
+        let check = async move { if answers { true } else { std::future::pending().await } };
+        Box::pin(check) as futures_util::future::BoxFuture<'static, bool>
+    });
+    health.add_probe(Probe { name: "mail".into(), required: false, check });
+    health.set_phase(Phase::Ready);
+    let server = start(&health, None);
+    let state = async || {
+        let (status, text) = ask(&server, Method::GET, "/health/ready").await;
+        let report: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(status, 200);
+        (report["status"].as_str().unwrap().to_owned(), report["dependencies"]["mail"]["state"].clone())
+    };
+    assert_eq!(state().await, ("ready".into(), "up".into()));
+    answers.store(false, Ordering::SeqCst);
+    // As it was found last, until the probe has given up.
+    assert_eq!(state().await, ("ready".into(), "up".into()));
+    eventually("it is found to hang", async || state().await == ("degraded".into(), "down".into())).await;
 }
 
 #[actix_web::test]

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -186,6 +186,7 @@ pub fn scene(setting: Setting) -> Scene {
         per_second: setting.limits.per_second,
         in_hand: in_hand.clone(),
         observe: Arc::clone(&observe),
+        reached: AtomicBool::new(true),
     });
     let worker = |number: usize| {
         let tools = Arc::clone(&worker_tools);

@@ -118,8 +118,18 @@ async fn servers_are_looked_at_before_and_after_a_shop_uses_them_and_each_that_i
 #[test]
 fn the_manual_and_the_completions_name_every_command() {
     let dir = tempfile::tempdir().unwrap();
-    let commands =
-        ["serve", "migrate", "doctor", "demo", "admin", "dead-letters", "recommendations", "config", "schema"];
+    let commands = [
+        "serve",
+        "migrate",
+        "doctor",
+        "demo",
+        "admin",
+        "dead-letters",
+        "orders",
+        "recommendations",
+        "config",
+        "schema",
+    ];
     let (code, page, _) = run(dir.path(), &["man"], &[], "");
     assert!(code == 0 && commands.iter().all(|name| page.contains(&name.replace('-', "\\-"))), "{page}");
     for shell in ["bash", "zsh", "fish"] {

@@ -11,6 +11,7 @@ mod dead_letters;
 mod doctor;
 mod files;
 mod logs;
+mod lost_log;
 mod monitoring;
 mod prometheus;
 mod scene;

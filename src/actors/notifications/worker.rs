@@ -1,6 +1,7 @@
 //! A delivery worker: one mail at a time, from whom it goes to until it is settled.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, Context, Handler, Message, ResponseActFuture, Supervised, WrapFuture};
@@ -38,6 +39,8 @@ pub struct WorkerTools {
     pub per_second: u32,
     pub in_hand: InHand,
     pub observe: OutcomeObserver,
+    /// The mail server was reached the last time: an outage is told once, not for each mail.
+    pub reached: AtomicBool,
 }
 
 pub struct DeliveryWorker {
@@ -84,9 +87,7 @@ impl WorkerTools {
             traces::continue_from(&span, cause);
         }
         let attempt = self.attempt(&notification).instrument(span).await;
-        if let Attempt::Refused(reason) | Attempt::RefusedForGood(reason) | Attempt::NotReached(reason) = &attempt {
-            tracing::warn!(notification = %notification.id, reason, "a mail was not delivered");
-        }
+        self.log_attempt(&notification, &attempt);
         let settled = self.settle(&notification, lease, until, attempt).await;
         match &settled {
             Ok(Settled::Sent) => (self.observe)(Outcome::Sent, 1),
@@ -126,6 +127,24 @@ impl WorkerTools {
                 Err(StoreError::Unavailable(_)) if now() < until => tokio::time::sleep(SETTLE_PAUSE).await,
                 settled => return settled,
             }
+        }
+    }
+
+    fn log_attempt(&self, notification: &Notification, attempt: &Attempt) {
+        if matches!(attempt, Attempt::Sent | Attempt::Refused(_)) && !self.reached.swap(true, Ordering::Relaxed) {
+            tracing::info!("mails are delivered again");
+        }
+        match attempt {
+            Attempt::NotReached(reason) if self.reached.swap(false, Ordering::Relaxed) => {
+                tracing::warn!(notification = %notification.id, reason, "mails cannot be delivered just now and wait");
+            }
+            Attempt::NotReached(reason) => {
+                tracing::debug!(notification = %notification.id, reason, "a mail was not delivered");
+            }
+            Attempt::Refused(reason) | Attempt::RefusedForGood(reason) => {
+                tracing::warn!(notification = %notification.id, reason, "a mail was not delivered");
+            }
+            Attempt::Sent | Attempt::Skipped(_) => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{AppError, History, OpenedLog, OpenedStores, Stores, log_failed};
+use super::{AppError, Flow, History, OpenedLog, OpenedStores, Stores, log_failed};
 use crate::config::Config;
 use crate::kafka::LogError;
 use crate::kafka::backoff::Backoff;
@@ -11,8 +11,8 @@ use crate::kafka::embedded::{self, EmbeddedLog, EmbeddedLogOptions};
 use crate::store::operations::OperationsStore;
 use crate::store::outbox::Outbox;
 use crate::store::sqlite::{
-    Migrated, OpenError, SqliteOperationsStore, SqliteOrderStore, SqliteRecommendationStore, SqliteStores,
-    SqliteUserStore,
+    Migrated, OpenError, SqliteOperationsStore, SqliteOrderStore, SqliteProductStore, SqliteRecommendationStore,
+    SqliteStores, SqliteUserStore,
 };
 use crate::store::users::UserStore;
 
@@ -66,6 +66,11 @@ pub(super) async fn open_operations(config: &Config) -> Result<Arc<dyn Operation
 pub(super) async fn open_history(config: &Config) -> Result<History, AppError> {
     let orders = beside(|| SqliteOrderStore::open_beside(&config.data_dir)).await?;
     Ok((orders, beside(|| SqliteRecommendationStore::open_beside(&config.data_dir)).await?))
+}
+
+pub(super) async fn open_flow(config: &Config) -> Result<Flow, AppError> {
+    let orders = beside(|| SqliteOrderStore::open_beside(&config.data_dir)).await?;
+    Ok((orders, beside(|| SqliteProductStore::open_beside(&config.data_dir)).await?))
 }
 
 pub(super) async fn open_users(config: &Config) -> Result<Arc<dyn UserStore>, AppError> {

@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{AppError, History, OpenedLog, OpenedStores, Stores, log_failed};
+use super::{AppError, Flow, History, OpenedLog, OpenedStores, Stores, log_failed};
 use crate::config::{Config, Domain, SaslMechanism};
 use crate::kafka::broker::{BrokerLog, BrokerSettings, Security, SignIn};
 use crate::store::mongo::{
-    self, MongoOperationsStore, MongoOrderStore, MongoRecommendationStore, MongoSettings, MongoStores, MongoUserStore,
-    OpenError,
+    self, MongoOperationsStore, MongoOrderStore, MongoProductStore, MongoRecommendationStore, MongoSettings,
+    MongoStores, MongoUserStore, OpenError,
 };
 use crate::store::operations::OperationsStore;
 use crate::store::users::UserStore;
@@ -51,6 +51,13 @@ pub(super) async fn open_history(config: &Config) -> Result<History, AppError> {
     let orders = MongoOrderStore::open_alone(&settings, patience).await?;
     let recommendations = MongoRecommendationStore::open_alone(&settings, patience).await?;
     Ok((Arc::new(orders), Arc::new(recommendations)))
+}
+
+pub(super) async fn open_flow(config: &Config) -> Result<Flow, AppError> {
+    let (settings, patience) = (mongo_settings(config), config.start_timeout());
+    let orders = MongoOrderStore::open_alone(&settings, patience).await?;
+    let products = MongoProductStore::open_alone(&settings, patience).await?;
+    Ok((Arc::new(orders), Arc::new(products)))
 }
 
 pub(super) async fn open_users(config: &Config) -> Result<Arc<dyn UserStore>, AppError> {

@@ -30,6 +30,9 @@ pub struct RetryPolicy {
 /// How long a server that cannot be reached is tried. Milliseconds.
 pub const REACH_FOR_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// The longest wait for a server that cannot be reached. Milliseconds: when it is back, mails leave soon after.
+pub const REACH_AGAIN_MS: i64 = 60 * 1000;
+
 /// The longest error text that is kept.
 const MAX_ERROR_CHARS: usize = 500;
 
@@ -51,7 +54,8 @@ impl Notification {
         }
         self.attempts += 1;
         let first_attempt_at = *self.first_attempt_at.get_or_insert(at);
-        let (error, gives_up) = match attempt {
+        let delay = policy.delay_ms(self.attempts, chance);
+        let (error, gives_up, delay) = match attempt {
             Attempt::Sent | Attempt::Skipped(_) => {
                 self.status = NotificationStatus::Sent;
                 self.sent_at = Some(at);
@@ -60,20 +64,22 @@ impl Notification {
             }
             Attempt::Refused(error) => {
                 self.failures += 1;
-                (error, self.failures >= policy.max_attempts)
+                (error, self.failures >= policy.max_attempts, delay)
             }
             Attempt::RefusedForGood(error) => {
                 self.failures += 1;
-                (error, true)
+                (error, true, delay)
             }
-            Attempt::NotReached(error) => (error, at.millis_since(first_attempt_at) >= REACH_FOR_MS),
+            Attempt::NotReached(error) => {
+                (error, at.millis_since(first_attempt_at) >= REACH_FOR_MS, delay.min(REACH_AGAIN_MS))
+            }
         };
         self.last_error = Some(error.chars().take(MAX_ERROR_CHARS).collect());
         if gives_up {
             self.status = NotificationStatus::Dead;
             return None;
         }
-        Some(at.plus_millis(policy.delay_ms(self.attempts, chance)))
+        Some(at.plus_millis(delay))
     }
 }
 
@@ -191,6 +197,7 @@ mod tests {
             assert!(notification.settle(not_reached(), &POLICY, Timestamp(n), 1.0).is_some());
         }
         assert_eq!((notification.attempts, notification.failures), (30, 0));
+        assert_eq!(notification.settle(not_reached(), &POLICY, Timestamp(5), 1.0), Some(Timestamp(5 + REACH_AGAIN_MS)));
         assert!(notification.settle(not_reached(), &POLICY, Timestamp(REACH_FOR_MS - 1), 1.0).is_some());
         assert_eq!(notification.settle(not_reached(), &POLICY, Timestamp(REACH_FOR_MS), 1.0), None);
         assert_eq!(notification.status, NotificationStatus::Dead);

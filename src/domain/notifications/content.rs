@@ -170,7 +170,7 @@ fn order_body(news: &OrderNews) -> String {
     let total = format!("Total: {} {}", news.total.decimal(), news.total.currency.as_str());
     let mut body = with_list(&format!("Order {} {}.", news.number, order_words(news.status)), lines.chain([total]));
     if !news.missing.is_empty() {
-        body.push_str(&format!("\nNot in stock: {}", news.missing.join(", ")));
+        body.push_str(&format!("\nNot available: {}", news.missing.join(", ")));
     }
     if let Some(note) = &news.note {
         body.push_str(&format!("\nNote: {note}"));
@@ -255,7 +255,7 @@ pub(super) mod tests {
         let gone = OrderChanged { unavailable: vec![pendant], ..order_changed(OrderStatus::Rejected) };
         for order in [short, gone] {
             let body = Content::Order(OrderNews::of(order)).body();
-            assert!(body.ends_with("\nNot in stock: Opal Pendant"), "{body}");
+            assert!(body.ends_with("\nNot available: Opal Pendant"), "{body}");
         }
     }
 

@@ -29,6 +29,15 @@ struct RawParameters<'a> {
     extensions: Option<&'a RawValue>,
 }
 
+/// Says where, and repeats nothing of the body: it may hold a password.
+fn what_is_wrong(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Data => "the body is no JSON object of a request with each part once",
+        _ => "the body is not JSON",
+    };
+    format!("{what}: line {}, column {}", error.line(), error.column())
+}
+
 /// From the body of a POST.
 pub(super) fn from_json(bytes: &[u8], limits: &DocumentLimits, media_type: MediaType) -> Result<Parameters, Refusal> {
     let text = std::str::from_utf8(bytes).map_err(|_| Refusal::bad_request("the body is not UTF-8"))?;
@@ -37,8 +46,8 @@ pub(super) fn from_json(bytes: &[u8], limits: &DocumentLimits, media_type: Media
         Some(b'[') => return Err(Refusal::bad_request("batches are not taken: send one request at a time")),
         _ => {}
     }
-    let raw: RawParameters<'_> = serde_json::from_str(text)
-        .map_err(|error| Refusal::bad_request(format!("the body is no JSON object of a request: {error}")))?;
+    let raw: RawParameters<'_> =
+        serde_json::from_str(text).map_err(|error| Refusal::bad_request(what_is_wrong(&error)))?;
     if raw.query.is_some_and(|query| json_limits::unpacks_to_more_than(limits.max_bytes, query.get())) {
         return Err(Refusal::of(limits.too_long(), media_type));
     }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, ProtocolError, Session};
 use async_graphql::parser::types::OperationType;
@@ -22,9 +21,6 @@ use crate::gateway::settings::HttpSettings;
 use crate::gateway::signed_in::{SignedIn, SignedOut, session_changed};
 use crate::gateway::top_level_errors::Code;
 use crate::telemetry::metrics::Open;
-
-/// How long a client has to answer a close frame.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 struct RunningOperation {
     abort: AbortHandle,
@@ -45,6 +41,8 @@ pub(super) struct Socket {
     signed_in: Option<SignedIn>,
     /// Draining: no new operations, and the end after the last brief one.
     leaving: bool,
+    /// The client has sent its close frame: nothing comes after it.
+    heard_close: bool,
     opened_at: Instant,
     heard_at: Instant,
     pinged_at: Instant,
@@ -73,6 +71,7 @@ impl Socket {
             acknowledged: false,
             signed_in: None,
             leaving: false,
+            heard_close: false,
             opened_at: now,
             heard_at: now,
             pinged_at: now,
@@ -132,7 +131,10 @@ impl Socket {
                 pong.await.map_err(|_| Some(Close::SLOW_CONSUMER))?.map_err(|_| None)
             }
             AggregatedMessage::Pong(_) => Ok(()),
-            AggregatedMessage::Close(_) => Err(Some(Close::NORMAL)),
+            AggregatedMessage::Close(_) => {
+                self.heard_close = true;
+                Err(Some(Close::NORMAL))
+            }
         }
     }
 
@@ -297,19 +299,25 @@ impl Socket {
         &self.service.settings
     }
 
-    /// Sends the close frame and gives the client a moment to take it: a connection that ends with unread bytes is
-    /// reset, and the frame would be lost.
+    /// Sends the close frame and waits for the client's, unless that has come: a connection that ends with unread bytes is
+    /// reset, and the frame would be lost. After both the connection ends (RFC 6455, 5.5.1).
     pub(super) async fn close(mut self, close: Close) {
         debug!(code = close.code, "closing a socket");
         self.running.clear();
         self.operations.clear();
+        let patience = self.settings().close_timeout;
         let farewell = async {
-            if self.session.close(Some(close.into())).await.is_ok() {
-                while let Some(Ok(_)) = self.messages.recv().await {}
+            if self.session.close(Some(close.into())).await.is_err() || self.heard_close {
+                return;
+            }
+            while let Some(Ok(message)) = self.messages.recv().await {
+                if matches!(message, AggregatedMessage::Close(_)) {
+                    return;
+                }
             }
         };
         // Nothing more can be done for a client that does not take even this.
-        drop(timeout(CLOSE_TIMEOUT, farewell).await);
+        drop(timeout(patience, farewell).await);
     }
 }
 

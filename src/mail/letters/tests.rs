@@ -162,7 +162,7 @@ fn each_news_of_an_order_reads_as_itself() {
     rejected.note = Some("Sorry & thanks".into());
     let written = written(&Content::Order(rejected));
     assert!(written.text().contains("\nSorry & thanks\n"), "{}", written.text());
-    assert!(written.text().ends_with("\n\nNot in stock:\n\n  * Opal Pendant"), "{}", written.text());
+    assert!(written.text().ends_with("\n\nNot available:\n\n  * Opal Pendant"), "{}", written.text());
     assert!(written.html().contains("Sorry &#38; thanks"), "{}", written.html());
 }
 

@@ -4,6 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::SinkExt;
+use serde_json::json;
+use souk::gateway::settings::HttpSettings;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::PATIENCE;
@@ -33,6 +35,20 @@ async fn a_client_that_takes_nothing_is_closed_and_its_operations_end() {
     eventually("open", async || server.world.open_streams.load(Ordering::SeqCst) == 1).await;
     client.subscribe("f", "subscription { flood }").await;
     eventually("ended", async || server.world.open_streams.load(Ordering::SeqCst) == 0).await;
+}
+
+#[actix_web::test]
+async fn the_connection_ends_when_both_have_said_so_whoever_began() {
+    let patient = |settings: &mut HttpSettings| settings.close_timeout = Duration::from_secs(3_600);
+    let server = Server::start_with(patient).await;
+    let mut refused = server.connect().await;
+    refused.send(json!({ "type": "nonsense" })).await;
+    assert_eq!(refused.close_code().await, 4400);
+    let mut leaving = server.connect().await;
+    leaving.0.close(None).await.unwrap();
+    for client in [&mut refused, &mut leaving] {
+        while client.frame().await.is_some() {}
+    }
 }
 
 #[actix_web::test]

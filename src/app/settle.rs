@@ -1,0 +1,69 @@
+//! `souk orders settle`: brings orders to their verdict that no event leads to it any more, because the log that had
+//! their events is gone: lost, or left behind for another one.
+//!
+//! Stock decides them as it would have, by the same transactions, in the order in which they were placed within a page. Whatever
+//! of this has been done before, or is done by a server at the same time, changes nothing.
+
+use crate::actors::clock::now;
+use crate::domain::ids::OrderId;
+use crate::domain::inventory::{Decision, InventoryRequest, WantedLine};
+use crate::domain::orders::{Order, OrderFilter, OrderStatus, Verdict};
+use crate::domain::page::PageRequest;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::consumption::{Consumed, Consumption};
+use crate::store::orders::OrderStore;
+use crate::store::products::ProductStore;
+
+const ORDERS_AT_ONCE: u32 = 100;
+/// Where the commits are noted: a group that reads nothing.
+const GROUP: &str = "settle";
+
+/// Settles what is PENDING and was placed before that time; returns how many orders have their verdict by it.
+pub async fn settle_pending(
+    orders: &dyn OrderStore,
+    products: &dyn ProductStore,
+    placed_before: Timestamp,
+) -> Result<u64, StoreError> {
+    let statuses = Some(vec![OrderStatus::Pending]);
+    let filter = OrderFilter { statuses, placed_before: Some(placed_before), ..OrderFilter::default() };
+    let mut page = PageRequest::first(ORDERS_AT_ONCE);
+    let mut settled = 0;
+    loop {
+        let listed = orders.list_orders(&filter, &page).await?;
+        page.after = listed.entries.last().map(|(cursor, _)| cursor.clone());
+        let pending: Vec<Order> = listed.entries.into_iter().map(|(_, order)| order).rev().collect();
+        if !pending.is_empty() {
+            settled += settle(orders, products, &pending).await?;
+        }
+        if !listed.has_next {
+            return Ok(settled);
+        }
+    }
+}
+
+async fn settle(orders: &dyn OrderStore, products: &dyn ProductStore, pending: &[Order]) -> Result<u64, StoreError> {
+    let consumption = || Consumption { group: GROUP.to_owned(), ..Consumption::default() };
+    let requests = pending.iter().map(|order| InventoryRequest::Placed {
+        order_id: order.id,
+        lines: order
+            .lines
+            .iter()
+            .map(|line| WantedLine { product_id: line.product_id, quantity: line.quantity })
+            .collect(),
+    });
+    // Nothing can be lost of a consumption without moves.
+    products.decide_inventory(requests.collect(), consumption(), now()).await?;
+    let ids: Vec<OrderId> = pending.iter().map(|order| order.id).collect();
+    let verdict_of = |(id, decision)| match decision {
+        Decision::Reserved { .. } => Some((id, Verdict::Reserved)),
+        Decision::Rejected { shortages, unavailable } => Some((id, Verdict::Rejected { shortages, unavailable })),
+        // Cancelled meanwhile.
+        Decision::Released => None,
+    };
+    let verdicts = products.decisions(&ids).await?.into_iter().filter_map(verdict_of).collect();
+    match orders.apply_verdicts(verdicts, consumption(), now()).await? {
+        Consumed::Done(judged) => Ok(judged.len() as u64),
+        Consumed::Lost => Ok(0),
+    }
+}

@@ -1,0 +1,87 @@
+//! A shop whose event log is lost: what was answered is not.
+
+use std::path::Path;
+
+use serde_json::json;
+use souk::domain::ids::{OrderId, TypedId};
+use souk::domain::money::Money;
+use souk::domain::orders::{InputDigest, NewOrder, OrderLine, order_number};
+use souk::domain::time::Timestamp;
+use souk::store::orders::OrderStore;
+use souk::store::outbox::Outbox;
+use souk::store::sqlite::SqliteOrderStore;
+use uuid::Uuid;
+
+use crate::support::client::Account;
+use crate::support::process::{ShopProcess, run};
+use crate::support::{PASSWORD, eventually};
+
+const CHEAP: (&str, &str) = ("SOUK__AUTH__BCRYPT_COST", "4");
+const NO_DEMO: (&str, &str) = ("SOUK__DEMO", "false");
+
+/// An order of two pieces whose event was published to a log that is no more.
+async fn place_into_the_void(data: &Path, customer: &Account, product: &str, at: Timestamp) -> String {
+    let (orders, _) = SqliteOrderStore::open_in(data).unwrap();
+    let id = OrderId::from_uuid(Uuid::now_v7());
+    let unit_price = Money { minor_units: 1_250, currency: "EUR".parse().unwrap() };
+    let (sku, name, category) = ("LAMP".into(), "Lamp".into(), "Lighting".into());
+    let new = NewOrder {
+        id,
+        number: order_number(at, id.uuid().as_u128() as u64),
+        customer_id: customer.id.parse().unwrap(),
+        lines: vec![OrderLine { product_id: product.parse().unwrap(), sku, name, category, unit_price, quantity: 2 }],
+        currency: unit_price.currency,
+        idempotency_key: id.to_string(),
+        input_digest: InputDigest([7; 32]),
+    };
+    orders.insert_orders(vec![new.place(at).unwrap()]).await.unwrap();
+    orders.clear(vec![(id.to_string(), 1)]).await.unwrap();
+    orders.close();
+    id.to_string()
+}
+
+#[actix_rt::test]
+async fn orders_whose_events_are_lost_with_their_log_are_settled_by_a_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let admin = ["admin", "create", "--email", "boss@test.example", "--name", "Boss", "--password-stdin"];
+    assert_eq!(run(&data, &admin, &[CHEAP], PASSWORD).0, 0);
+    let shop = ShopProcess::start(&data, &[CHEAP, NO_DEMO]);
+    let client = shop.client();
+    let staff = client.sign_in("boss@test.example", PASSWORD).await;
+    let customer = client.sign_up().await;
+    let product = client.create_product(&staff, 3).await;
+    shop.stop();
+    let mut placed = Vec::new();
+    for at in [1_000, 2_000, 3_000] {
+        placed.push(place_into_the_void(&data, &customer, &product, Timestamp(at)).await);
+    }
+
+    let shop = ShopProcess::start(&data, &[CHEAP, NO_DEMO]);
+    let client = shop.client();
+    let statuses = async || {
+        let mut statuses = Vec::new();
+        for id in &placed {
+            statuses.push(client.order(&customer, id).await["status"].as_str().unwrap().to_owned());
+        }
+        statuses
+    };
+    let settle = |older_than: &str| {
+        let (code, stdout, stderr) = run(&data, &["orders", "settle", "--older-than", older_than], &[], "");
+        assert_eq!(code, 0, "{stderr}");
+        stdout.trim().to_owned()
+    };
+    assert_eq!(settle("4000000000"), "0 orders have their verdict");
+    assert_eq!(statuses().await, ["PENDING"; 3]);
+    assert_eq!(settle("600"), "3 orders have their verdict");
+    assert_eq!(statuses().await, ["CONFIRMED", "REJECTED", "REJECTED"]);
+    assert_eq!(settle("600"), "0 orders have their verdict");
+    eventually("the stock is what is left", async || (client.available(&product).await == 1).then_some(())).await;
+    // What follows from a verdict follows from this one.
+    let inbox = "{ me { notifications { totalCount } } }";
+    eventually("the buyer is told of each, and was welcomed", async || {
+        let told = client.query(Some(&customer.token), inbox, json!({})).await;
+        (told["me"]["notifications"]["totalCount"] == 4).then_some(())
+    })
+    .await;
+}

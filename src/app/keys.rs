@@ -3,7 +3,7 @@
 use super::{AppError, stores, tree};
 use crate::actors::clock::now;
 use crate::actors::users::key_ring::{KeyId, KeyMaterial};
-use crate::actors::users::keys::{file_keys, rotate, stored_keys};
+use crate::actors::users::keys::{file_keys, present_keys, rotate};
 use crate::actors::users::tokens::LEEWAY_SECONDS;
 use crate::config::{AuthConfig, Config};
 use crate::domain::signing_keys::{KeyState, KeyTerm, Rotation, states};
@@ -31,7 +31,7 @@ pub async fn signing_keys(config: &Config) -> Result<Vec<KeyView>, AppError> {
         file_keys(&auth.signing_key_file, &auth.verification_key_files)
     } else {
         let users = stores::open_users(config).await?;
-        stored_keys(users.as_ref(), auth.key_secret.expose()).await
+        present_keys(users.as_ref(), auth.key_secret.expose()).await
     };
     Ok(view(&keys.map_err(tree::key_failed)?))
 }

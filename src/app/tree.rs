@@ -47,7 +47,7 @@ use crate::actors::server_secret::ServerSecret;
 use crate::actors::supervisor::{ActorSpec, MailboxLimits, SupervisedActor, SupervisionSettings, SupervisionTree};
 use crate::actors::users::api_key_uses::ApiKeyUses;
 use crate::actors::users::hasher::PasswordHasher;
-use crate::actors::users::keys::{FollowedKeys, KeyError, file_keys, stored_keys, stored_server_secret};
+use crate::actors::users::keys::{FollowedKeys, KeyError, file_keys, seal_plain, stored_keys, stored_server_secret};
 use crate::actors::users::mail_tokens::MailTokens;
 use crate::actors::users::networks::Networks;
 use crate::actors::users::tokens::AccessTokens;
@@ -394,6 +394,8 @@ async fn check_currency(stores: &super::Stores, configured: Currency) -> Result<
 
 async fn access_tokens(config: &Config, stores: &super::Stores) -> Result<AccessTokens, AppError> {
     let auth = &config.auth;
+    // Also with key files: the server's own secret is in the store.
+    seal_plain(stores.users.as_ref(), auth.key_secret.expose()).await.map_err(key_failed)?;
     let keys = if auth.has_key_files() {
         file_keys(&auth.signing_key_file, &auth.verification_key_files)
     } else {

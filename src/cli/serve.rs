@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, print};
 use crate::app::{self, App, AppError, Ended};
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, LogFormat, Role};
 use crate::telemetry::traces::TraceSettings;
 use crate::telemetry::{self, LogStyle};
 
@@ -27,7 +27,13 @@ pub(super) fn run(config: Config) -> Result<ExitCode, Failure> {
 
 async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let stop = stop_signal().map_err(|error| Failure::GaveUp(format!("could not listen for signals: {error}")))?;
+    let stop = async {
+        stop.await;
+        tracing::info!("souk stops");
+    };
     let mut stop = std::pin::pin!(stop);
+    let roles = config.roles.iter().map(Role::name).collect::<Vec<_>>().join(",");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), roles, "souk starts");
     let app = match App::start_unless(config, &mut stop).await {
         Ok(app) => app,
         Err(AppError::Stopped) => return Ok(ExitCode::SUCCESS),
@@ -42,8 +48,13 @@ async fn serve(config: Config) -> Result<ExitCode, Failure> {
         print(format_args!("souk ready: http://{address}/graphql"));
     }
     print(format_args!("souk admin: http://{}", app.admin_address()));
+    let public = app.public_address().map(tracing::field::display);
+    tracing::info!(public, admin = %app.admin_address(), "souk is ready");
     match app.run_until(stop).await {
-        Ended::Stopped => Ok(ExitCode::SUCCESS),
+        Ended::Stopped => {
+            tracing::info!("souk has stopped");
+            Ok(ExitCode::SUCCESS)
+        }
         Ended::Escalated { who, why } => Err(AppError::Escalated { who, why }.into()),
     }
 }

@@ -224,18 +224,22 @@ pub fn finish_error(error: &mut ServerError, info: &RequestInfo) {
             tracing::error!(field, cause = error.message, "a resolver failed");
             error.message = INTERNAL_MESSAGE.into();
         } else if let Some(limit) = limit_of(&error.message) {
-            error.message = format!("the operation is beyond the server's {limit}");
+            error.message = limit.to_owned();
         }
         set_code(error, code);
     }
     name(error.extensions.get_or_insert_default(), &info.ids);
 }
 
-/// The setting that an operation was refused by, where async-graphql does not say so.
+/// A refusal in words that name the limit, where async-graphql does not.
 fn limit_of(message: &str) -> Option<&'static str> {
     match message {
-        "Query is too complex." => Some("gateway.max_complexity"),
-        "Query is nested too deep." => Some("gateway.max_depth"),
+        "Query is too complex." => {
+            Some("the operation is too complex: it costs more than gateway.max_complexity allows")
+        }
+        "Query is nested too deep." => {
+            Some("the operation is too deep: it has more levels than gateway.max_depth allows")
+        }
         _ => None,
     }
 }

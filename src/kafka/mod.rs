@@ -48,8 +48,8 @@ pub enum LogError {
     #[error("event {aggregate}-{sequence} has {bytes} bytes, more than the {limit} that the event log takes")]
     TooLarge { aggregate: String, sequence: i64, bytes: usize, limit: usize },
     /// The log was made with another number of partitions: keys would move to other partitions and lose their order.
-    #[error("the event log has {existing} partitions a topic, but events.partitions is {configured}: set it back")]
-    PartitionCount { existing: u32, configured: u32 },
+    #[error("{log} has {existing} partitions, but events.partitions is {configured}: both have to be the same")]
+    PartitionCount { log: String, existing: u32, configured: u32 },
     #[error("the event log is broken: {0}")]
     Broken(String),
 }

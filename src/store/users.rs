@@ -230,6 +230,14 @@ pub trait UserStore: Send + Sync {
     /// Saves the server's secret unless there is one; returns the one that is there then.
     async fn ensure_server_secret(&self, secret: StoredSecret) -> Result<StoredSecret, StoreError>;
 
+    /// Puts sealed forms in the place of what is stored as it is: of signing keys by their id, and of the server's secret. What
+    /// is sealed already stays.
+    async fn seal_secrets(
+        &self,
+        signing_keys: Vec<(String, Vec<u8>)>,
+        server_secret: Option<Vec<u8>>,
+    ) -> Result<(), StoreError>;
+
     async fn mail_request(&self, id: MailRequestId) -> Result<Option<MailRequest>, StoreError>;
 
     /// All of a user that are kept, newest first.

@@ -41,6 +41,7 @@ conformance!(users:
     a_rotation_adds_a_key_ends_the_others_and_removes_what_is_over,
     simultaneous_rotations_each_end_the_keys_before_theirs,
     the_first_server_secret_stays,
+    what_is_stored_as_it_is_can_be_sealed_and_what_is_sealed_stays,
     a_sign_up_and_its_verification_are_one_commit,
     an_audience_is_who_wants_it_by_id_in_pages,
 );
@@ -417,6 +418,26 @@ async fn the_first_server_secret_stays(users: Users) {
     assert!(users.port.ensure_server_secret(secret(1)).await.unwrap() == secret(1));
     assert!(users.port.ensure_server_secret(secret(2)).await.unwrap() == secret(1));
     assert!(users.port.server_secret().await.unwrap() == Some(secret(1)));
+}
+
+async fn what_is_stored_as_it_is_can_be_sealed_and_what_is_sealed_stays(users: Users) {
+    let term = KeyTerm { signs_from: at(1), accepted_until: None };
+    let (kid, private_key) = ("one".to_owned(), vec![1; 48]);
+    let plain = StoredSigningKey { kid, private_key, encrypted: false, created_at: at(1), term };
+    users.port.ensure_signing_key(plain.clone()).await.unwrap();
+    users
+        .port
+        .ensure_server_secret(StoredSecret { secret: vec![1; 32], encrypted: false, created_at: at(1) })
+        .await
+        .unwrap();
+    for sealed in [vec![9; 60], vec![8; 60]] {
+        let keys = vec![("one".to_owned(), sealed.clone()), ("unknown".to_owned(), sealed.clone())];
+        users.port.seal_secrets(keys, Some(sealed)).await.unwrap();
+        let key = StoredSigningKey { private_key: vec![9; 60], encrypted: true, ..plain.clone() };
+        assert!(users.port.signing_keys().await.unwrap() == [key]);
+        let secret = StoredSecret { secret: vec![9; 60], encrypted: true, created_at: at(1) };
+        assert!(users.port.server_secret().await.unwrap() == Some(secret));
+    }
 }
 
 async fn a_sign_up_and_its_verification_are_one_commit(users: Users) {

@@ -168,7 +168,7 @@ async fn another_number_of_partitions_is_refused() {
     let settings = BrokerSettings { partitions: PARTITIONS + 1, ..broker.settings.clone() };
     let refused = BrokerLog::open(settings).await.err();
     assert!(
-        matches!(refused, Some(LogError::PartitionCount { existing: PARTITIONS, configured }) if configured == PARTITIONS + 1),
+        matches!(refused, Some(LogError::PartitionCount { existing: PARTITIONS, configured, .. }) if configured == PARTITIONS + 1),
         "{refused:?}"
     );
 }

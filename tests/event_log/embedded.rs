@@ -58,8 +58,11 @@ async fn another_number_of_partitions_is_refused() {
     drop(open(folder.path()));
     let refused = EmbeddedLog::open(folder.path(), &EmbeddedLogOptions { partitions: 8, retention: None });
     let Err(error) = refused else { panic!("was opened") };
-    assert!(matches!(error, LogError::PartitionCount { existing: 4, configured: 8 }));
-    assert_eq!(error.to_string(), "the event log has 4 partitions a topic, but events.partitions is 8: set it back");
+    assert!(matches!(error, LogError::PartitionCount { existing: 4, configured: 8, .. }));
+    assert_eq!(
+        error.to_string(),
+        "each topic of the event log has 4 partitions, but events.partitions is 8: both have to be the same"
+    );
 }
 
 #[tokio::test]

@@ -203,3 +203,35 @@ async fn the_command_rotates_beside_a_server_and_refuses_what_would_lock_it_out(
     assert!(listed(keys_command(&data_dir, &["list"], &in_files))[0].ends_with("  signs"));
     assert!(shop.stop().status.success());
 }
+
+#[actix_rt::test]
+async fn keys_that_were_stored_without_a_secret_are_sealed_by_the_first_start_with_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let stored = || -> Vec<(bool, Vec<u8>)> {
+        let file = rusqlite::Connection::open(data_dir.join("users.db")).unwrap();
+        let mut both = file
+            .prepare("SELECT encrypted, private_key FROM signing_keys UNION ALL SELECT encrypted, secret FROM server_secrets")
+            .unwrap();
+        both.query_map((), |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
+    };
+    let secret = ("SOUK__AUTH__KEY_SECRET", "a secret of this test, long enough");
+    // Looking makes none.
+    assert!(listed(keys_command(&data_dir, &["list"], &[])).is_empty());
+    let shop = ShopProcess::start(&data_dir, &[]);
+    let account = shop.client().sign_up().await;
+    assert!(shop.stop().status.success());
+    let plain = stored();
+    assert!(plain.len() == 2 && plain.iter().all(|(encrypted, _)| !encrypted));
+
+    let shop = ShopProcess::start(&data_dir, &[secret]);
+    assert!(!is_void(&shop.client(), &account.token).await, "the same key, sealed");
+    assert!(shop.stop().status.success());
+    assert!(stored().iter().all(|(encrypted, _)| *encrypted));
+    let file = std::fs::read(data_dir.join("users.db")).unwrap();
+    for (_, bytes) in plain {
+        assert!(!file.windows(bytes.len()).any(|window| window == bytes), "it is still in the file");
+    }
+    let refused = keys_command(&data_dir, &["list"], &[]);
+    assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
+}

@@ -108,6 +108,11 @@ fn opened(key: &StoredSigningKey, secret: &str) -> Result<KeyMaterial, KeyError>
     Ok(KeyMaterial::signing(signing, key.term))
 }
 
+/// The keys that the store has, newest first; none is made.
+pub async fn present_keys(store: &dyn UserStore, secret: &str) -> Result<Vec<KeyMaterial>, KeyError> {
+    store.signing_keys().await?.iter().map(|key| opened(key, secret)).collect()
+}
+
 /// The store's keys, newest first; the first one is made when there is none. An empty `secret` stores it as it is.
 pub async fn stored_keys(store: &dyn UserStore, secret: &str) -> Result<Vec<KeyMaterial>, KeyError> {
     let mut stored = store.signing_keys().await?;
@@ -118,6 +123,23 @@ pub async fn stored_keys(store: &dyn UserStore, secret: &str) -> Result<Vec<KeyM
         stored = store.ensure_signing_key(first).await?;
     }
     stored.iter().map(|key| opened(key, secret)).collect()
+}
+
+/// Seals under `secret` what was stored before there was one; nothing when it is empty.
+pub async fn seal_plain(store: &dyn UserStore, secret: &str) -> Result<(), KeyError> {
+    if secret.is_empty() {
+        return Ok(());
+    }
+    let plain = store.signing_keys().await?.into_iter().filter(|key| !key.encrypted);
+    let keys: Vec<_> = plain.map(|key| (key.kid, seal(Purpose::SigningKeys, &key.private_key, secret))).collect();
+    let server = store.server_secret().await?.filter(|stored| !stored.encrypted);
+    let server = server.map(|stored| seal(Purpose::ServerSecret, &stored.secret, secret));
+    if keys.is_empty() && server.is_none() {
+        return Ok(());
+    }
+    store.seal_secrets(keys, server).await?;
+    tracing::info!("secrets that were stored without auth.key_secret are sealed under it now");
+    Ok(())
 }
 
 /// Adds a key to those of the store and ends the others; returns all, newest first.

@@ -51,9 +51,11 @@ fn topics(found: Result<TopicsFound, LogError>, config: &Config) -> Finding {
             format_args!("the topic {topic} has partitions without a leader"),
             "start the brokers that hold them",
         ),
-        Err(error @ LogError::PartitionCount { existing, .. }) => {
-            Finding::bad(part, error, format!("set events.partitions to {existing}"))
-        }
+        Err(error @ LogError::PartitionCount { existing, .. }) => Finding::bad(
+            part,
+            error,
+            format!("set events.partitions to {existing}; where topics differ see docs/lost-log.md"),
+        ),
         Err(error) => Finding::bad(
             part,
             error,

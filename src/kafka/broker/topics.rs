@@ -151,7 +151,11 @@ fn look(admin: &AdminClient<Quiet>, settings: &BrokerSettings, names: &Names) ->
         }
         let (existing, configured) = (u32::try_from(partitions.len()).unwrap_or(u32::MAX), settings.partitions);
         if existing != configured {
-            return Err(LogError::PartitionCount { existing, configured });
+            return Err(LogError::PartitionCount {
+                log: format!("the topic {}", names.topic(topic)),
+                existing,
+                configured,
+            });
         }
         if partitions.iter().any(|partition| partition.leader() < 0) {
             leaderless = Some(topic);

@@ -78,7 +78,11 @@ pub(super) fn inspect(path: &Path, partitions: u32) -> Result<(), LogError> {
     }
     let existing: u32 = connection.query_row("SELECT partitions FROM log", [], |row| row.get(0)).map_err(failure)?;
     if existing != partitions {
-        return Err(LogError::PartitionCount { existing, configured: partitions });
+        return Err(LogError::PartitionCount {
+            log: "each topic of the event log".to_owned(),
+            existing,
+            configured: partitions,
+        });
     }
     let complaint: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failure)?;
     if complaint == "ok" { Ok(()) } else { Err(LogError::Broken(complaint)) }
@@ -104,7 +108,11 @@ pub(super) fn open_writer(path: &Path, partitions: u32) -> Result<(Connection, T
         }
         let existing: u32 = connection.query_row("SELECT partitions FROM log", [], |row| row.get(0))?;
         if existing != partitions {
-            return Ok(Err(LogError::PartitionCount { existing, configured: partitions }));
+            return Ok(Err(LogError::PartitionCount {
+                log: "each topic of the event log".to_owned(),
+                existing,
+                configured: partitions,
+            }));
         }
         let mut ids = [0; Topic::ALL.len()];
         for topic in Topic::ALL {

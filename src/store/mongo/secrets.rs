@@ -165,6 +165,24 @@ pub(super) async fn ensure_server_secret(
     server_secret(database).await?.ok_or_else(|| broken("the server's secret was saved and is not there"))
 }
 
+pub(super) async fn seal(
+    database: &MongoDatabase,
+    signing_keys: Vec<(String, Vec<u8>)>,
+    server_secret: Option<Vec<u8>>,
+) -> Result<(), Failure> {
+    let keys = database.collection::<KeyDocument>(SIGNING_KEYS);
+    for (kid, sealed) in signing_keys {
+        let change = doc! { "$set": { "privateKey": bytes(sealed), "encrypted": true } };
+        keys.update_one(doc! { "kid": kid, "encrypted": false }, change).await?;
+    }
+    if let Some(sealed) = server_secret {
+        let change = doc! { "$set": { "secret": bytes(sealed), "encrypted": true } };
+        let secrets = database.collection::<SecretDocument>(SERVER_SECRETS);
+        secrets.update_one(doc! { "_id": SERVER, "encrypted": false }, change).await?;
+    }
+    Ok(())
+}
+
 /// One that is there already stays.
 fn insert_first<T>(inserted: mongodb::error::Result<T>) -> Result<(), Failure> {
     match inserted.map_err(Failure::from) {

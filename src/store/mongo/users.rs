@@ -237,6 +237,15 @@ impl UserStore for MongoUserStore {
         self.database.write(async move { secrets::ensure_server_secret(&database, secret).await }).await
     }
 
+    async fn seal_secrets(
+        &self,
+        signing_keys: Vec<(String, Vec<u8>)>,
+        server_secret: Option<Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        let database = self.database.clone();
+        self.database.write(async move { secrets::seal(&database, signing_keys, server_secret).await }).await
+    }
+
     async fn mail_request(&self, id: MailRequestId) -> Result<Option<MailRequest>, StoreError> {
         let database = self.database.clone();
         self.database.read(async move { mail_requests::by_id(&database, id).await }).await

@@ -105,3 +105,21 @@ pub(super) fn ensure_server_secret(connection: &Connection, secret: &StoredSecre
         .execute((SERVER, &secret.secret, secret.encrypted, secret.created_at.0))?;
     server_secret(connection)?.ok_or_else(|| broken("the server's secret was saved and is not there"))
 }
+
+pub(super) fn seal(
+    connection: &Connection,
+    keys: &[(String, Vec<u8>)],
+    server_secret: Option<&[u8]>,
+) -> Result<(), Failure> {
+    let mut seal_key = connection
+        .prepare_cached("UPDATE signing_keys SET private_key = ?2, encrypted = 1 WHERE kid = ?1 AND encrypted = 0")?;
+    for (kid, sealed) in keys {
+        seal_key.execute((kid, sealed))?;
+    }
+    if let Some(sealed) = server_secret {
+        connection
+            .prepare_cached("UPDATE server_secrets SET secret = ?2, encrypted = 1 WHERE name = ?1 AND encrypted = 0")?
+            .execute((SERVER, sealed))?;
+    }
+    Ok(())
+}

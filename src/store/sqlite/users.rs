@@ -290,6 +290,15 @@ impl UserStore for SqliteUserStore {
         self.database.write(move |write| secrets::ensure_server_secret(write.sql(), &secret)).await
     }
 
+    async fn seal_secrets(
+        &self,
+        signing_keys: Vec<(String, Vec<u8>)>,
+        server_secret: Option<Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        let seal = move |write: &mut Write<'_>| secrets::seal(write.sql(), &signing_keys, server_secret.as_deref());
+        self.database.write(seal).await
+    }
+
     async fn mail_request(&self, id: MailRequestId) -> Result<Option<MailRequest>, StoreError> {
         self.database.read(move |connection| mail_requests::by_id(connection, id)).await
     }

@@ -1,7 +1,7 @@
 //! `souk orders settle`: brings orders to their verdict that no event leads to it any more, because the log that had
 //! their events is gone: lost, or left behind for another one.
 //!
-//! Stock decides them as it would have, by the same transactions, in the order in which they were placed within a page. Whatever
+//! Stock decides them as it would have, and takes back what was reserved for cancelled ones, by the same transactions, in the order in which they were placed within a page. Whatever
 //! of this has been done before, or is done by a server at the same time, changes nothing.
 
 use crate::actors::clock::now;
@@ -19,22 +19,23 @@ const ORDERS_AT_ONCE: u32 = 100;
 /// Where the commits are noted: a group that reads nothing.
 const GROUP: &str = "settle";
 
-/// Settles what is PENDING and was placed before that time; returns how many orders have their verdict by it.
+/// Settles what is PENDING, and the stock of what is CANCELLED, of the orders that were placed before that time; returns how
+/// many have their verdict by it.
 pub async fn settle_pending(
     orders: &dyn OrderStore,
     products: &dyn ProductStore,
     placed_before: Timestamp,
 ) -> Result<u64, StoreError> {
-    let statuses = Some(vec![OrderStatus::Pending]);
+    let statuses = Some(vec![OrderStatus::Pending, OrderStatus::Cancelled]);
     let filter = OrderFilter { statuses, placed_before: Some(placed_before), ..OrderFilter::default() };
     let mut page = PageRequest::first(ORDERS_AT_ONCE);
     let mut settled = 0;
     loop {
         let listed = orders.list_orders(&filter, &page).await?;
         page.after = listed.entries.last().map(|(cursor, _)| cursor.clone());
-        let pending: Vec<Order> = listed.entries.into_iter().map(|(_, order)| order).rev().collect();
-        if !pending.is_empty() {
-            settled += settle(orders, products, &pending).await?;
+        let waiting: Vec<Order> = listed.entries.into_iter().map(|(_, order)| order).rev().collect();
+        if !waiting.is_empty() {
+            settled += settle(orders, products, &waiting).await?;
         }
         if !listed.has_next {
             return Ok(settled);
@@ -42,19 +43,21 @@ pub async fn settle_pending(
     }
 }
 
-async fn settle(orders: &dyn OrderStore, products: &dyn ProductStore, pending: &[Order]) -> Result<u64, StoreError> {
+async fn settle(orders: &dyn OrderStore, products: &dyn ProductStore, waiting: &[Order]) -> Result<u64, StoreError> {
     let consumption = || Consumption { group: GROUP.to_owned(), ..Consumption::default() };
-    let requests = pending.iter().map(|order| InventoryRequest::Placed {
-        order_id: order.id,
-        lines: order
-            .lines
-            .iter()
-            .map(|line| WantedLine { product_id: line.product_id, quantity: line.quantity })
-            .collect(),
-    });
+    let request_of = |order: &Order| {
+        let order_id = order.id;
+        if order.status == OrderStatus::Cancelled {
+            return InventoryRequest::Cancelled { order_id };
+        }
+        let wanted = order.lines.iter().map(|line| WantedLine { product_id: line.product_id, quantity: line.quantity });
+        InventoryRequest::Placed { order_id, lines: wanted.collect() }
+    };
+    let requests = waiting.iter().map(request_of);
     // Nothing can be lost of a consumption without moves.
     products.decide_inventory(requests.collect(), consumption(), now()).await?;
-    let ids: Vec<OrderId> = pending.iter().map(|order| order.id).collect();
+    let pending = waiting.iter().filter(|order| order.status == OrderStatus::Pending);
+    let ids: Vec<OrderId> = pending.map(|order| order.id).collect();
     let verdict_of = |(id, decision)| match decision {
         Decision::Reserved { .. } => Some((id, Verdict::Reserved)),
         Decision::Rejected { shortages, unavailable } => Some((id, Verdict::Rejected { shortages, unavailable })),

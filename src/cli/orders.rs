@@ -17,7 +17,7 @@ pub(super) enum OrdersCommand {
 
 #[derive(Args)]
 pub(super) struct SettleArgs {
-    /// Only orders that have waited for so long
+    /// Only orders that were placed so long ago
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     older_than: u32,
 }

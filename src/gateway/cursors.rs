@@ -11,6 +11,7 @@ use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
 
 use super::scalars::Cursor;
 use crate::actors::server_secret::{ServerSecret, hmac};
+use crate::domain::ids::UserId;
 
 /// The first byte of a cursor: one of another form is refused like any other that this list has not made.
 const VERSION: u8 = 1;
@@ -24,28 +25,35 @@ pub enum CursorKind {
     Users,
     Products,
     Orders,
+    /// The orders of a customer.
+    OrdersOf(UserId),
     /// The stream of all changes of a customer's orders.
-    OrderChanges,
+    OrderChanges(UserId),
     /// The timeline of one order.
     OrderTimeline,
     DeadLetters,
     Campaigns,
-    Notifications,
+    /// A user's inbox.
+    Notifications(UserId),
 }
 
 impl CursorKind {
-    /// Sealed with the position.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Users => "users",
-            Self::Products => "products",
-            Self::Orders => "orders",
-            Self::OrderChanges => "order changes",
-            Self::OrderTimeline => "order timeline",
-            Self::DeadLetters => "dead letters",
-            Self::Campaigns => "campaigns",
-            Self::Notifications => "notifications",
-        }
+    /// Sealed with the position: the list's name, and whose it is.
+    fn label(self) -> Vec<u8> {
+        let (name, owner) = match self {
+            Self::Users => ("users", None),
+            Self::Products => ("products", None),
+            Self::Orders => ("orders", None),
+            Self::OrdersOf(owner) => ("orders of", Some(owner)),
+            Self::OrderChanges(owner) => ("order changes", Some(owner)),
+            Self::OrderTimeline => ("order timeline", None),
+            Self::DeadLetters => ("dead letters", None),
+            Self::Campaigns => ("campaigns", None),
+            Self::Notifications(owner) => ("notifications", Some(owner)),
+        };
+        let mut label = name.as_bytes().to_vec();
+        label.extend(owner.iter().flat_map(|owner| owner.as_bytes()));
+        label
     }
 }
 
@@ -76,12 +84,13 @@ impl Cursors {
         // The end of the position, then filling.
         content.push(1);
         content.resize(content.len().next_multiple_of(BLOCK), 0);
+        let label = kind.label();
         // Derived from the content: only equal cursors have equal nonces.
         let mut nonce = [0; NONCE_BYTES];
-        nonce.copy_from_slice(&hmac(&self.nonce_key, &[kind.name().as_bytes(), b"\0", &content])[..NONCE_BYTES]);
+        nonce.copy_from_slice(&hmac(&self.nonce_key, &[&label, b"\0", &content])[..NONCE_BYTES]);
         let sealed = self
             .cipher()
-            .encrypt(&Nonce::from(nonce), Payload { msg: &content, aad: kind.name().as_bytes() })
+            .encrypt(&Nonce::from(nonce), Payload { msg: &content, aad: &label })
             .expect("encrypting a short buffer in memory cannot fail");
         Cursor(URL_SAFE_NO_PAD.encode([&[VERSION], nonce.as_slice(), &sealed].concat()))
     }
@@ -94,7 +103,7 @@ impl Cursors {
     fn opened(&self, kind: CursorKind, Cursor(cursor): &Cursor) -> Option<String> {
         let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
         let (nonce, sealed) = bytes.strip_prefix(&[VERSION])?.split_first_chunk::<NONCE_BYTES>()?;
-        let payload = Payload { msg: sealed, aad: kind.name().as_bytes() };
+        let payload = Payload { msg: sealed, aad: &kind.label() };
         let mut content = self.cipher().decrypt(&Nonce::from(*nonce), payload).ok()?;
         let end = content.iter().rposition(|byte| *byte != 0)?;
         content.truncate(end);
@@ -104,7 +113,10 @@ impl Cursors {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+    use crate::domain::ids::TypedId;
 
     fn cursors(secret: u8) -> Cursors {
         Cursors::new(&ServerSecret::new([secret; 32]))
@@ -119,7 +131,14 @@ mod tests {
             let cursor = shop.seal(CursorKind::Orders, position);
             assert_eq!(cursor, cursors(1).seal(CursorKind::Orders, position), "it is always the same");
             assert_eq!(shop.open(CursorKind::Orders, &cursor).as_deref(), Ok(position));
-            assert_eq!(shop.open(CursorKind::OrderChanges, &cursor), Err(BrokenCursor), "another list");
+            assert_eq!(shop.open(CursorKind::Products, &cursor), Err(BrokenCursor), "another list");
+            let of = |user: u128| CursorKind::OrdersOf(UserId::from_uuid(Uuid::from_u128(user)));
+            let cursor = shop.seal(of(1), position);
+            assert_eq!(shop.open(of(1), &cursor).as_deref(), Ok(position));
+            for other in [of(2), CursorKind::Orders, CursorKind::OrderChanges(UserId::from_uuid(Uuid::from_u128(1)))] {
+                assert_eq!(shop.open(other, &cursor), Err(BrokenCursor), "{other:?}");
+            }
+            let cursor = shop.seal(CursorKind::Orders, position);
             assert_eq!(cursors(2).open(CursorKind::Orders, &cursor), Err(BrokenCursor), "another shop");
         }
         for broken in ["", "?", "x", "MTIz", "cDo", "////", "_w", "cDoxMjM=", "AQ", "🦀", &"A".repeat(80)] {

@@ -199,7 +199,7 @@ pub async fn inbox(
     let listed = answered(shop.notifications.ask(ListInbox { user_id, unread_only, page }, shop.ask_deadline).await);
     let listed = listed.map_err(|error| query_error(ctx, error))?;
     Ok(NotificationConnection {
-        connection: Connection::of(listed.page, CursorKind::Notifications, |entry| {
+        connection: Connection::of(listed.page, CursorKind::Notifications(user_id), |entry| {
             Notification::shown_to(entry, shown_to)
         }),
         unread: listed.unread,

@@ -203,11 +203,11 @@ impl OrderSubscription {
         let customer_id = viewer.user_id().ok_or(Denied::Unauthenticated)?;
         let event_ids = EventIds::of(ctx);
         let seen = event_ids.as_ref().and_then(|ids| ids.last_seen()).map(|seen| Cursor(seen.to_owned()));
-        let after = position(ctx, seen.or(after).as_ref(), CursorKind::OrderChanges)?;
+        let after = position(ctx, seen.or(after).as_ref(), CursorKind::OrderChanges(customer_id))?;
         let cursors = ctx.data::<Shop>()?.cursors.clone();
         let changes = follow(ctx, LiveKey::Customer(customer_id), CustomerChanges { customer_id }, after).await?;
         let updates = changes.try_filter_map(move |(position, entry)| {
-            let cursor = cursors.seal(CursorKind::OrderChanges, &position);
+            let cursor = cursors.seal(CursorKind::OrderChanges(customer_id), &position);
             let update = OrderUpdate::of(&entry.order, entry.sequence, cursor);
             if let (Some(event_ids), Some(update)) = (&event_ids, &update) {
                 event_ids.put(update.cursor.0.clone());

@@ -245,13 +245,13 @@ impl OrderWhere {
 pub async fn list(
     ctx: &Context<'_>,
     filter: OrderFilter,
-    page: PageRequest,
+    (page, kind): (PageRequest, CursorKind),
     shown_to: Option<Viewer>,
 ) -> Result<Connection<Order>, Error> {
     let shop = ctx.data::<Shop>()?;
     let page = answered(shop.orders.ask(ListOrders { filter, page }, shop.ask_deadline).await)
         .map_err(|error| query_error(ctx, error))?;
-    Ok(Connection::of(page, CursorKind::Orders, |order| Order::shown_to(order, shown_to)))
+    Ok(Connection::of(page, kind, |order| Order::shown_to(order, shown_to)))
 }
 
 /// The order of an id if the viewer may see it: their own, or any for staff.
@@ -295,7 +295,7 @@ impl OrderQuery {
     ) -> Result<Connection<Order>, Error> {
         let page = page_request(ctx, first, after.as_ref(), CursorKind::Orders)?;
         match filter.unwrap_or_default().filter()? {
-            Some(filter) => list(ctx, filter, page, None).await,
+            Some(filter) => list(ctx, filter, (page, CursorKind::Orders), None).await,
             None => Ok(Connection::empty(CursorKind::Orders)),
         }
     }

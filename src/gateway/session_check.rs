@@ -203,6 +203,8 @@ struct Inner<I: Id, S: State> {
     /// The copies that are due, at most as many as are kept.
     due: Mutex<Vec<(I, Arc<Kept<S>>)>>,
     renewing: AtomicBool,
+    /// The last check of a single one has failed: an outage is told once.
+    fails: AtomicBool,
     /// Counts what was forgotten: an answer that was under way meanwhile may be of before.
     forgotten: AtomicU64,
     watched: Mutex<Watched<I, S>>,
@@ -219,6 +221,7 @@ impl<I: Id, S: State> Check<I, S> {
             known: Cache::new(CACHED),
             due: Mutex::default(),
             renewing: AtomicBool::new(false),
+            fails: AtomicBool::new(false),
             forgotten: AtomicU64::new(0),
             watched: Mutex::default(),
             changed: Notify::new(),
@@ -302,8 +305,12 @@ impl<I: Id, S: State> Check<I, S> {
             };
             let before = forgotten.load(Ordering::SeqCst);
             let asked_at = Instant::now();
-            let state = source.state(id).await.map_err(|error| {
-                warn!(%id, %error, "could not check a session");
+            let state = source.state(id).await;
+            let failed_before = self.0.fails.swap(state.is_err(), Ordering::Relaxed);
+            let state = state.map_err(|error| {
+                if !failed_before {
+                    warn!(%id, %error, "could not check a session");
+                }
                 SessionUnknown
             });
             match state {

@@ -161,9 +161,10 @@ impl UserFields {
         #[graphql(desc = "The size of the page: 1 to 100, 20 unless given.")] first: Option<i32>,
         #[graphql(desc = "The page starts after this cursor.")] after: Option<Cursor>,
     ) -> Result<Connection<Order>, Error> {
-        let page = page_request(ctx, first, after.as_ref(), CursorKind::Orders)?;
+        let kind = CursorKind::OrdersOf(self.user.id);
+        let page = page_request(ctx, first, after.as_ref(), kind)?;
         let filter = OrderFilter { customer_id: Some(self.user.id), ..OrderFilter::default() };
-        orders::list(ctx, filter, page, self.shown_to).await
+        orders::list(ctx, filter, (page, kind), self.shown_to).await
     }
 
     /// What the user was told, newest first.
@@ -175,7 +176,7 @@ impl UserFields {
         #[graphql(desc = "The page starts after this cursor.")] after: Option<Cursor>,
         #[graphql(desc = "True leaves out what was read.")] unread_only: Option<bool>,
     ) -> Result<NotificationConnection, Error> {
-        let page = page_request(ctx, first, after.as_ref(), CursorKind::Notifications)?;
+        let page = page_request(ctx, first, after.as_ref(), CursorKind::Notifications(self.user.id))?;
         notifications::inbox(ctx, self.user.id, unread_only.unwrap_or(false), page, self.shown_to).await
     }
 

@@ -59,6 +59,14 @@ async fn an_empty_folder_is_well_a_shop_of_it_too_and_what_is_broken_in_it_is_na
     assert_eq!((code, verdict(&said, "store events.db")), (1, "BAD"), "{said}");
     assert!(said.contains("-> set events.partitions to 8"), "{said}");
 
+    assert_eq!(verdict(&said, "auth.key_secret"), "ok", "{said}");
+    let secret = ("SOUK__AUTH__KEY_SECRET", "a secret of this test, long enough");
+    assert!(ShopProcess::start(&data, &[secret]).stop().status.success());
+    for (other, expected) in [(secret.1, "ok"), ("", "BAD"), ("another secret, long enough too", "BAD")] {
+        let (_, said) = doctor(&data, &[("SOUK__AUTH__KEY_SECRET", other)]);
+        assert_eq!(verdict(&said, "auth.key_secret"), expected, "{said}");
+    }
+
     std::fs::write(data.join("users.db"), "no database ".repeat(400)).unwrap();
     let (code, said) = doctor(&data, &[]);
     assert_eq!((code, verdict(&said, "store users.db"), verdict(&said, "store orders.db")), (1, "BAD", "ok"), "{said}");

@@ -5,9 +5,9 @@ use std::path::Path;
 use serde_json::json;
 use souk::domain::ids::{OrderId, TypedId};
 use souk::domain::money::Money;
-use souk::domain::orders::{InputDigest, NewOrder, OrderLine, order_number};
+use souk::domain::orders::{InputDigest, NewOrder, OrderLine, OrderStatus, order_number};
 use souk::domain::time::Timestamp;
-use souk::store::orders::OrderStore;
+use souk::store::orders::{AdvanceOrder, OrderAdvance, OrderStore};
 use souk::store::outbox::Outbox;
 use souk::store::sqlite::SqliteOrderStore;
 use uuid::Uuid;
@@ -40,6 +40,18 @@ async fn place_into_the_void(data: &Path, customer: &Account, product: &str, at:
     id.to_string()
 }
 
+/// Cancels an order; the log that had the event of it is no more.
+async fn cancel_into_the_void(data: &Path, id: &str) {
+    let (orders, _) = SqliteOrderStore::open_in(data).unwrap();
+    let (id, customer_id) = (id.parse::<OrderId>().unwrap(), None);
+    let advance = OrderAdvance { id, customer_id, to: OrderStatus::Cancelled, note: None };
+    let cancelled = orders.advance_order(advance, souk::actors::clock::now()).await;
+    assert!(matches!(cancelled.unwrap(), AdvanceOrder::Advanced(_)));
+    orders.clear(vec![(id.to_string(), 3)]).await.unwrap();
+    assert_eq!(orders.backlog().await.unwrap().events, 0);
+    orders.close();
+}
+
 #[actix_rt::test]
 async fn orders_whose_events_are_lost_with_their_log_are_settled_by_a_command() {
     let dir = tempfile::tempdir().unwrap();
@@ -50,8 +62,11 @@ async fn orders_whose_events_are_lost_with_their_log_are_settled_by_a_command() 
     let client = shop.client();
     let staff = client.sign_in("boss@test.example", PASSWORD).await;
     let customer = client.sign_up().await;
-    let product = client.create_product(&staff, 3).await;
+    let product = client.create_product(&staff, 4).await;
+    let bought = client.place(&customer, "bought", &[(&product, 1)], 10_000).await;
+    assert_eq!(bought["order"]["status"], "CONFIRMED", "{bought}");
     shop.stop();
+    cancel_into_the_void(&data, bought["order"]["id"].as_str().unwrap()).await;
     let mut placed = Vec::new();
     for at in [1_000, 2_000, 3_000] {
         placed.push(place_into_the_void(&data, &customer, &product, Timestamp(at)).await);
@@ -77,11 +92,13 @@ async fn orders_whose_events_are_lost_with_their_log_are_settled_by_a_command() 
     assert_eq!(statuses().await, ["CONFIRMED", "REJECTED", "REJECTED"]);
     assert_eq!(settle("600"), "0 orders have their verdict");
     eventually("the stock is what is left", async || (client.available(&product).await == 1).then_some(())).await;
+    assert_eq!(settle("0"), "0 orders have their verdict");
+    eventually("what was cancelled is back", async || (client.available(&product).await == 2).then_some(())).await;
     // What follows from a verdict follows from this one.
     let inbox = "{ me { notifications { totalCount } } }";
-    eventually("the buyer is told of each, and was welcomed", async || {
+    eventually("the buyer is told of each, of what they bought before, and was welcomed", async || {
         let told = client.query(Some(&customer.token), inbox, json!({})).await;
-        (told["me"]["notifications"]["totalCount"] == 4).then_some(())
+        (told["me"]["notifications"]["totalCount"] == 5).then_some(())
     })
     .await;
 }

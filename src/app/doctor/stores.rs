@@ -1,7 +1,8 @@
 //! The stores: files, or databases on MongoDB, its replica set, indexes and clock.
 
 use super::Finding;
-use crate::app::stores::production;
+use crate::actors::users::keys::present_keys;
+use crate::app::stores::{open_users, production};
 use crate::config::{Config, StoreKind};
 use crate::store::mongo::{self, DatabaseFound, OpenError, ServerFound};
 use crate::store::sqlite::{self, FileFound, FileState};
@@ -11,9 +12,33 @@ const CLOCKS_APART_MS: i64 = 1_000;
 
 pub(super) async fn look(config: &Config) -> Vec<Finding> {
     match config.store.kind {
-        StoreKind::Sqlite => sqlite::inspect(&config.data_dir).iter().map(file).collect(),
+        StoreKind::Sqlite => {
+            let files = sqlite::inspect(&config.data_dir);
+            let mut findings: Vec<Finding> = files.iter().map(file).collect();
+            let is_users = |file: &&FileFound| file.path.ends_with("users.db");
+            if files.iter().find(is_users).is_some_and(FileFound::is_current) {
+                findings.extend(keys(config).await);
+            }
+            findings
+        }
         StoreKind::Mongodb => databases(config).await,
     }
+}
+
+/// Whether the signing keys can be read; only of a store that opening changes nothing of. Nothing of keys in files.
+async fn keys(config: &Config) -> Option<Finding> {
+    const PART: &str = "auth.key_secret";
+    if config.auth.has_key_files() {
+        return None;
+    }
+    let users = match open_users(config).await {
+        Ok(users) => users,
+        Err(error) => return Some(Finding::bad(PART, error, "see what is said of the users store")),
+    };
+    Some(match present_keys(users.as_ref(), config.auth.key_secret.expose()).await {
+        Ok(keys) => Finding::good(PART, format_args!("opens the signing keys, {} of them", keys.len())),
+        Err(error) => Finding::bad(PART, error, "set auth.key_secret to the one that the keys were made under"),
+    })
 }
 
 fn file(file: &FileFound) -> Finding {
@@ -52,6 +77,11 @@ async fn databases(config: &Config) -> Vec<Finding> {
         if !findings.iter().any(|known: &Finding| known.part == part && known.seen == finding.seen) {
             findings.push(finding);
         }
+    }
+    let name = format!("{}users", config.store.prefix);
+    let is_current = |found: &DatabaseFound| found.database == name && found.version.0 == found.version.1;
+    if found.iter().flatten().any(is_current) {
+        findings.extend(keys(config).await);
     }
     findings
 }

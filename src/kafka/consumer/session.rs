@@ -73,6 +73,8 @@ pub(super) struct Session<'a> {
     losses: u32,
     /// When the first of the skipped records was skipped that the stored offset does not show yet.
     skipping_since: Option<Instant>,
+    /// The last attempt to store what was skipped has failed.
+    moves_fail: bool,
     /// Of a busy group: when it reads again.
     read_again_at: Option<Instant>,
     worked: bool,
@@ -89,6 +91,7 @@ impl<'a> Session<'a> {
             parking,
             losses: 0,
             skipping_since: None,
+            moves_fail: false,
             read_again_at: None,
             worked: false,
         })
@@ -408,8 +411,8 @@ impl<'a> Session<'a> {
         match stored {
             None => Ok(bounds.start),
             Some(offset) if offset > bounds.end => {
-                tracing::warn!(group = %group, partition = %at, offset, end = bounds.end,
-                    "the stored offset is past the log's end: starting at its beginning");
+                tracing::error!(group = %group, partition = %at, offset, end = bounds.end,
+                    "the log is not the one that the stored offset is of: starting at its beginning, see docs/lost-log.md");
                 Ok(bounds.start)
             }
             Some(offset) if offset < bounds.start => {
@@ -447,10 +450,14 @@ impl<'a> Session<'a> {
             Ok(BatchOutcome::Lost) => return ControlFlow::Break(()),
             // Tried again with the next batch or the next pause.
             Err(error) => {
-                tracing::warn!(group = %self.group.group, error = %error, "could not store an offset");
+                // Once an outage.
+                if !std::mem::replace(&mut self.moves_fail, true) {
+                    tracing::warn!(group = %self.group.group, error = %error, "could not store an offset");
+                }
                 self.skipping_since = Some(Instant::now());
             }
             Ok(_) => {
+                self.moves_fail = false;
                 for step in &batch.consumption.moves {
                     let at = TopicPartition { topic: step.topic, partition: step.partition };
                     if let Some(position) = self.positions.get_mut(&at) {

@@ -27,6 +27,13 @@ pub enum FileState {
     Broken(String),
 }
 
+impl FileFound {
+    /// Opening it changes nothing.
+    pub fn is_current(&self) -> bool {
+        matches!(self.state, FileState::Version { found, known } if found == known)
+    }
+}
+
 /// Looks at the file of each domain, all of its pages: a large one takes its time. Blocks.
 pub fn inspect(data_dir: &Path) -> Vec<FileFound> {
     let files = [

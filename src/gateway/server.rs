@@ -34,7 +34,10 @@ use super::top_level_errors::Code;
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Within this time the head of a request must have come.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long what a client still sends is read after the end of a connection, so that it is not reset before the last answer
+/// was read. A socket whose closing handshake is done ends so much later, too, and its client may wait for that. actix-http
+/// counts from a time that is up to 500 ms old and misses a deadline that is past: it must be well above.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_CONNECTIONS_PER_WORKER: usize = 25_000;
 const BACKLOG: u32 = 4_096;
 

@@ -1,8 +1,8 @@
 //! `souk orders settle`: brings orders to their verdict that no event leads to it any more, because the log that had
 //! their events is gone: lost, or left behind for another one.
 //!
-//! Stock decides them as it would have, and takes back what was reserved for cancelled ones, by the same transactions, in the order in which they were placed within a page. Whatever
-//! of this has been done before, or is done by a server at the same time, changes nothing.
+//! Stock decides them as it would have, and takes back what was reserved for cancelled ones, by the same transactions, in
+//! the order in which they were placed. Whatever of this has been done before, or is done by a server at the same time, changes nothing.
 
 use crate::actors::clock::now;
 use crate::domain::ids::OrderId;
@@ -15,7 +15,7 @@ use crate::store::consumption::{Consumed, Consumption};
 use crate::store::orders::OrderStore;
 use crate::store::products::ProductStore;
 
-const ORDERS_AT_ONCE: u32 = 100;
+const ORDERS_AT_ONCE: usize = 100;
 /// Where the commits are noted: a group that reads nothing.
 const GROUP: &str = "settle";
 
@@ -28,19 +28,23 @@ pub async fn settle_pending(
 ) -> Result<u64, StoreError> {
     let statuses = Some(vec![OrderStatus::Pending, OrderStatus::Cancelled]);
     let filter = OrderFilter { statuses, placed_before: Some(placed_before), ..OrderFilter::default() };
-    let mut page = PageRequest::first(ORDERS_AT_ONCE);
-    let mut settled = 0;
+    let mut page = PageRequest::first(ORDERS_AT_ONCE as u32);
+    let mut newest_first = Vec::new();
     loop {
         let listed = orders.list_orders(&filter, &page).await?;
-        page.after = listed.entries.last().map(|(cursor, _)| cursor.clone());
-        let waiting: Vec<Order> = listed.entries.into_iter().map(|(_, order)| order).rev().collect();
-        if !waiting.is_empty() {
-            settled += settle(orders, products, &waiting).await?;
-        }
+        newest_first.extend(listed.entries.iter().map(|(_, order)| order.id));
+        page.after = listed.entries.into_iter().last().map(|(cursor, _)| cursor);
         if !listed.has_next {
-            return Ok(settled);
+            break;
         }
     }
+    let mut settled = 0;
+    for ids in newest_first.rchunks(ORDERS_AT_ONCE) {
+        let mut waiting = orders.orders(ids).await?;
+        waiting.sort_unstable_by_key(|order| (order.created_at, order.id));
+        settled += settle(orders, products, &waiting).await?;
+    }
+    Ok(settled)
 }
 
 async fn settle(orders: &dyn OrderStore, products: &dyn ProductStore, waiting: &[Order]) -> Result<u64, StoreError> {

@@ -49,7 +49,7 @@ pub(super) struct Readings {
     pub tree: Arc<SupervisionTree>,
     pub log: Arc<dyn EventLog>,
     pub relays: Vec<Arc<Relay>>,
-    /// Of the domains that the process's roles need.
+    /// Of the domains that the process's roles write to.
     pub outboxes: Vec<Arc<dyn Outbox>>,
     pub consumers: Vec<GroupReading>,
     /// Where this process applies stock's verdicts, or serves those who wait for them: also when nobody applies them.

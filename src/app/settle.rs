@@ -1,8 +1,11 @@
 //! `souk orders settle`: brings orders to their verdict that no event leads to it any more, because the log that had
 //! their events is gone: lost, or left behind for another one.
 //!
-//! Stock decides them as it would have, and takes back what was reserved for cancelled ones, by the same transactions, in
-//! the order in which they were placed. Whatever of this has been done before, or is done by a server at the same time, changes nothing.
+//! Stock decides them as it would have, by the same transactions and in the order in which they were placed, and takes
+//! back what is still reserved for cancelled ones. Whatever of this has been done before, or is done by a server at the
+//! same time, changes nothing.
+
+use std::collections::HashMap;
 
 use crate::actors::clock::now;
 use crate::domain::ids::OrderId;
@@ -15,7 +18,10 @@ use crate::store::consumption::{Consumed, Consumption};
 use crate::store::orders::OrderStore;
 use crate::store::products::ProductStore;
 
+/// Few, as what is decided together is one transaction.
 const ORDERS_AT_ONCE: usize = 100;
+/// Many, as each page counts the whole list.
+const IDS_AT_ONCE: u32 = 2_000;
 /// Where the commits are noted: a group that reads nothing.
 const GROUP: &str = "settle";
 
@@ -26,49 +32,68 @@ pub async fn settle_pending(
     products: &dyn ProductStore,
     placed_before: Timestamp,
 ) -> Result<u64, StoreError> {
-    let statuses = Some(vec![OrderStatus::Pending, OrderStatus::Cancelled]);
-    let filter = OrderFilter { statuses, placed_before: Some(placed_before), ..OrderFilter::default() };
-    let mut page = PageRequest::first(ORDERS_AT_ONCE as u32);
-    let mut newest_first = Vec::new();
-    loop {
-        let listed = orders.list_orders(&filter, &page).await?;
-        newest_first.extend(listed.entries.iter().map(|(_, order)| order.id));
-        page.after = listed.entries.into_iter().last().map(|(cursor, _)| cursor);
-        if !listed.has_next {
-            break;
-        }
+    for ids in ids_of(orders, OrderStatus::Cancelled, placed_before).await?.rchunks(ORDERS_AT_ONCE) {
+        give_back(products, ids).await?;
     }
     let mut settled = 0;
-    for ids in newest_first.rchunks(ORDERS_AT_ONCE) {
-        let mut waiting = orders.orders(ids).await?;
-        waiting.sort_unstable_by_key(|order| (order.created_at, order.id));
-        settled += settle(orders, products, &waiting).await?;
+    for ids in ids_of(orders, OrderStatus::Pending, placed_before).await?.rchunks(ORDERS_AT_ONCE) {
+        settled += decide(orders, products, ids).await?;
     }
     Ok(settled)
 }
 
-async fn settle(orders: &dyn OrderStore, products: &dyn ProductStore, waiting: &[Order]) -> Result<u64, StoreError> {
-    let consumption = || Consumption { group: GROUP.to_owned(), ..Consumption::default() };
-    let request_of = |order: &Order| {
-        let order_id = order.id;
-        if order.status == OrderStatus::Cancelled {
-            return InventoryRequest::Cancelled { order_id };
+/// Newest first, as they are at the time: what is settled meanwhile moves nothing in this list.
+async fn ids_of(
+    orders: &dyn OrderStore,
+    status: OrderStatus,
+    placed_before: Timestamp,
+) -> Result<Vec<OrderId>, StoreError> {
+    let (statuses, placed_before) = (Some(vec![status]), Some(placed_before));
+    let filter = OrderFilter { statuses, placed_before, ..OrderFilter::default() };
+    let mut page = PageRequest::first(IDS_AT_ONCE);
+    let mut ids = Vec::new();
+    loop {
+        let listed = orders.list_orders(&filter, &page).await?;
+        ids.extend(listed.entries.iter().map(|(_, order)| order.id));
+        page.after = listed.entries.into_iter().last().map(|(cursor, _)| cursor);
+        if !listed.has_next {
+            return Ok(ids);
         }
+    }
+}
+
+/// Without moves nothing of it can be lost.
+fn consumption() -> Consumption {
+    Consumption { group: GROUP.to_owned(), ..Consumption::default() }
+}
+
+async fn give_back(products: &dyn ProductStore, cancelled: &[OrderId]) -> Result<(), StoreError> {
+    let decisions = products.decisions(cancelled).await?;
+    let reserved = decisions.into_iter().filter(|(_, decision)| matches!(decision, Decision::Reserved { .. }));
+    let requests: Vec<_> = reserved.map(|(order_id, _)| InventoryRequest::Cancelled { order_id }).collect();
+    if !requests.is_empty() {
+        products.decide_inventory(requests, consumption(), now()).await?;
+    }
+    Ok(())
+}
+
+async fn decide(orders: &dyn OrderStore, products: &dyn ProductStore, ids: &[OrderId]) -> Result<u64, StoreError> {
+    let mut found: HashMap<OrderId, Order> =
+        orders.orders(ids).await?.into_iter().map(|order| (order.id, order)).collect();
+    let oldest_first = ids.iter().rev().filter_map(|id| found.remove(id));
+    let still_pending = oldest_first.filter(|order| order.status == OrderStatus::Pending);
+    let requests = still_pending.map(|order| {
         let wanted = order.lines.iter().map(|line| WantedLine { product_id: line.product_id, quantity: line.quantity });
-        InventoryRequest::Placed { order_id, lines: wanted.collect() }
-    };
-    let requests = waiting.iter().map(request_of);
-    // Nothing can be lost of a consumption without moves.
+        InventoryRequest::Placed { order_id: order.id, lines: wanted.collect() }
+    });
     products.decide_inventory(requests.collect(), consumption(), now()).await?;
-    let pending = waiting.iter().filter(|order| order.status == OrderStatus::Pending);
-    let ids: Vec<OrderId> = pending.map(|order| order.id).collect();
     let verdict_of = |(id, decision)| match decision {
         Decision::Reserved { .. } => Some((id, Verdict::Reserved)),
         Decision::Rejected { shortages, unavailable } => Some((id, Verdict::Rejected { shortages, unavailable })),
         // Cancelled meanwhile.
         Decision::Released => None,
     };
-    let verdicts = products.decisions(&ids).await?.into_iter().filter_map(verdict_of).collect();
+    let verdicts = products.decisions(ids).await?.into_iter().filter_map(verdict_of).collect();
     match orders.apply_verdicts(verdicts, consumption(), now()).await? {
         Consumed::Done(judged) => Ok(judged.len() as u64),
         Consumed::Lost => Ok(0),

@@ -262,13 +262,15 @@ pub(super) async fn start(
     let tree = Arc::new(tree);
     let (background, consumers) = loops.end(relays.clone());
     let needed = domains_of(&config.roles);
+    // A gateway's requests write to every domain.
+    let is_read = |domain: &str| needed.contains(domain) || config.roles.has(Role::Gateway);
     let serves_or = |role| config.roles.has(role) || config.roles.has(Role::Gateway);
     let readings = Arc::new(Readings {
         metrics: metrics.clone(),
         tree: Arc::clone(&tree),
         log,
         relays,
-        outboxes: stores.outboxes.iter().filter(|outbox| needed.contains(outbox.domain())).cloned().collect(),
+        outboxes: stores.outboxes.iter().filter(|outbox| is_read(outbox.domain())).cloned().collect(),
         consumers,
         orders: serves_or(Role::Orders).then(|| Arc::clone(&stores.orders)),
         notifications: serves_or(Role::Notifications).then(|| Arc::clone(&stores.notifications)),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
@@ -58,8 +58,8 @@ struct HealthInner {
     asked_at: Mutex<Option<Instant>>,
     /// Dependencies that were down when last asked.
     down: Mutex<BTreeSet<String>>,
-    /// What was found last.
-    found: Mutex<BTreeMap<String, Finding>>,
+    /// What was found last, by when it was asked.
+    found: Mutex<BTreeMap<String, (Instant, Finding)>>,
 }
 
 /// What a probe found.
@@ -77,6 +77,17 @@ struct DependencyReport {
     state: &'static str,
     latency_ms: u64,
     required: bool,
+}
+
+impl DependencyReport {
+    fn of(Finding { required, is_up, latency, .. }: Finding) -> Self {
+        let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
+        Self { state: if is_up { "up" } else { "down" }, latency_ms, required }
+    }
+
+    fn unknown(required: bool) -> Self {
+        Self { state: "unknown", latency_ms: 0, required }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -132,36 +143,47 @@ impl Health {
         self.0.probes.lock().unwrap_or_else(PoisonError::into_inner).push(probe);
     }
 
-    /// Asks every dependency. One that is not required and does not answer soon is told as it was found before; what it
-    /// answers then is noted for the next time. Must be called inside a runtime.
-    async fn ask(&self) -> Vec<Finding> {
+    /// Asks every dependency. One that is not required and does not answer soon is told as it was found before, if it ever was;
+    /// what it answers then is noted for the next time. Must be called inside a runtime.
+    async fn ask(&self) -> BTreeMap<String, DependencyReport> {
         *self.0.asked_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let probes = self.0.probes.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let asked = probes.into_iter().map(|probe| {
-            let (health, name, required) = (self.clone(), probe.name.clone(), probe.required);
-            let asked = tokio::spawn(async move { health.ask_one(probe).await });
+        let asked = probes.into_iter().map(|Probe { name, required, check }| {
+            let (health, of) = (self.clone(), name.clone());
+            let asked = tokio::spawn(async move { health.ask_one(of, required, check).await });
             async move {
                 let patience = if required { 2 * PROBE_TIMEOUT } else { OPTIONAL_PATIENCE };
-                match timeout(patience, asked).await {
+                let finding = match timeout(patience, asked).await {
                     Ok(Ok(finding)) => Some(finding),
-                    _ => self.0.found.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned(),
-                }
+                    // It panicked.
+                    Ok(Err(_)) => Some(Finding { name: name.clone(), required, is_up: false, latency: Duration::ZERO }),
+                    Err(_) => self.found().get(&name).map(|(_, finding)| finding.clone()),
+                };
+                (name, finding.map_or_else(|| DependencyReport::unknown(required), DependencyReport::of))
             }
         });
-        join_all(asked).await.into_iter().flatten().collect()
+        join_all(asked).await.into_iter().collect()
     }
 
-    async fn ask_one(&self, probe: Probe) -> Finding {
+    fn found(&self) -> MutexGuard<'_, BTreeMap<String, (Instant, Finding)>> {
+        self.0.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask_one(&self, name: String, required: bool, check: ProbeFn) -> Finding {
         let asked_at = Instant::now();
-        let is_up = timeout(PROBE_TIMEOUT, (probe.check)()).await.unwrap_or(false);
-        let finding = Finding { name: probe.name, required: probe.required, is_up, latency: asked_at.elapsed() };
-        self.log_change(&finding);
-        if let Some(metrics) = &self.0.metrics {
-            let label = &[finding.name.as_str()];
-            metrics.dependency_up.with_label_values(label).set(i64::from(finding.is_up));
-            metrics.dependency_seconds.with_label_values(label).set(finding.latency.as_secs_f64());
+        let is_up = timeout(PROBE_TIMEOUT, check()).await.unwrap_or(false);
+        let finding = Finding { name, required, is_up, latency: asked_at.elapsed() };
+        let mut found = self.found();
+        // One that was asked later may have answered sooner.
+        if found.get(&finding.name).is_none_or(|(known_of, _)| *known_of <= asked_at) {
+            found.insert(finding.name.clone(), (asked_at, finding.clone()));
+            self.log_change(&finding);
+            if let Some(metrics) = &self.0.metrics {
+                let label = &[finding.name.as_str()];
+                metrics.dependency_up.with_label_values(label).set(i64::from(finding.is_up));
+                metrics.dependency_seconds.with_label_values(label).set(finding.latency.as_secs_f64());
+            }
         }
-        self.0.found.lock().unwrap_or_else(PoisonError::into_inner).insert(finding.name.clone(), finding.clone());
         finding
     }
 
@@ -184,15 +206,10 @@ impl Health {
     }
 
     async fn report(&self) -> (StatusCode, ReadyReport) {
-        let report = |finding: Finding| {
-            let latency_ms = u64::try_from(finding.latency.as_millis()).unwrap_or(u64::MAX);
-            let state = if finding.is_up { "up" } else { "down" };
-            (finding.name, DependencyReport { state, latency_ms, required: finding.required })
-        };
         let expected = self.0.expected.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let unknown = |(name, required)| (name, DependencyReport { state: "unknown", latency_ms: 0, required });
+        let unknown = |(name, required)| (name, DependencyReport::unknown(required));
         let mut dependencies: BTreeMap<_, _> = expected.into_iter().map(unknown).collect();
-        dependencies.extend(self.ask().await.into_iter().map(report));
+        dependencies.extend(self.ask().await);
         let is_down = |required| {
             move |dependency: &DependencyReport| dependency.state == "down" && dependency.required == required
         };

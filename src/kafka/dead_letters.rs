@@ -18,9 +18,15 @@ use crate::domain::events::{
 use crate::domain::time::Timestamp;
 use crate::store::consumption::Consumption;
 use crate::store::operations::OperationsStore;
+use crate::telemetry::trace_context::TraceParent;
 
 /// The most bytes that a record's copy takes in the text of its letter; the rest is for what the letter says itself.
 const COPY_BYTES: usize = MAX_DEAD_LETTER_BYTES - 64 * 1024;
+
+/// What a header takes in the text of a letter besides its name and value.
+const HEADER_FRAME_BYTES: usize = 8;
+/// The longest reason that is kept, in characters: it may quote what was wrong.
+const MAX_REASON: usize = 500;
 
 /// The group that keeps dead letters.
 pub const GROUP: &str = "dead-letters";
@@ -45,7 +51,7 @@ impl Origin {
             let mut parts = record.header(HEADER_ORIGIN)?.rsplitn(3, '/');
             let offset = parts.next()?.parse().ok()?;
             let partition = parts.next()?.parse().ok()?;
-            let topic = parts.next()?.to_owned();
+            let topic = Topic::named(parts.next()?)?.name().to_owned();
             Some(Self { topic, partition, offset, round: record.header(HEADER_ROUND)?.parse().ok()? })
         };
         replayed().unwrap_or_else(here)
@@ -79,9 +85,15 @@ fn cut(text: &mut String, room: &mut usize) -> bool {
 fn cut_copy(record: &mut StoredRecord) -> bool {
     let mut room = COPY_BYTES;
     let mut was_cut = cut(&mut record.key, &mut room);
+    let mut kept = 0;
     for (name, value) in &mut record.headers {
+        let Some(left) = room.checked_sub(HEADER_FRAME_BYTES) else { break };
+        room = left;
+        kept += 1;
         was_cut |= cut(name, &mut room) | cut(value, &mut room);
     }
+    was_cut |= kept < record.headers.len();
+    record.headers.truncate(kept);
     was_cut | cut(&mut record.body, &mut room)
 }
 
@@ -93,7 +105,10 @@ pub(super) fn letter(group: &str, record: &Record, reason: &str, attempts: u32, 
     stored.headers.retain(|(name, _)| !is_replay_header(name));
     let id = format!("{group}/{topic}/{partition}/{offset}/{round}");
     let mut record = StoredRecord { topic, partition, offset, ..stored };
-    let reason = if cut_copy(&mut record) { format!("{reason} (too large: cut here)") } else { reason.to_owned() };
+    let mut reason: String = reason.chars().take(MAX_REASON).collect();
+    if cut_copy(&mut record) {
+        reason.push_str(" (too large: cut here)");
+    }
     DeadLetter {
         id,
         source: group.to_owned(),
@@ -113,8 +128,9 @@ pub(super) fn letter(group: &str, record: &Record, reason: &str, attempts: u32, 
 pub(super) fn letter_event(letter: &DeadLetter, source: &'static str) -> PendingEvent {
     let (topic, id) = (Topic::DeadLetterQueue, letter.id.clone());
     let mut event = PendingEvent::new(topic, source, event_type::DEAD_LETTER, id, 1, letter.failed_at, letter);
-    if let Some((_, cause)) = letter.record.headers.iter().find(|(name, _)| name == header::TRACEPARENT) {
-        event.follow(cause);
+    let cause = letter.record.headers.iter().find(|(name, _)| name == header::TRACEPARENT);
+    if let Some(cause) = cause.and_then(|(_, cause)| TraceParent::parse(cause)) {
+        event.follow(&cause.to_string());
     }
     event
 }
@@ -163,6 +179,20 @@ mod tests {
     fn record(topic: Topic, header: &str, body: String) -> Record {
         let headers = vec![("note".into(), header.to_owned().into())];
         Record { topic, partition: 0, offset: 7, key: "ord_1".into(), headers, body }
+    }
+
+    #[test]
+    fn a_foreign_record_makes_no_letter_too_large_by_its_headers_or_its_reason() {
+        let bytes = "\"".repeat(MAX_EVENT_BYTES);
+        let many = vec![("a".into(), "\u{1}\u{1}".into()); 400_000];
+        let traced = vec![(header::TRACEPARENT.into(), bytes.clone().into())];
+        let replayed = vec![(HEADER_ORIGIN.into(), format!("{bytes}/0/1").into()), (HEADER_ROUND.into(), "1".into())];
+        for headers in [many, traced, replayed] {
+            let record = Record { headers, ..record(Topic::DeadLetterQueue, "", bytes.repeat(3)) };
+            let letter = letter("dead-letters", &record, &bytes, 1, Timestamp(1));
+            check_size(&letter_event(&letter, source::OPERATIONS)).unwrap();
+            assert_eq!(letter.id, "dead-letters/dead-letter-queue/0/7/0");
+        }
     }
 
     #[test]

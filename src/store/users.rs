@@ -230,13 +230,13 @@ pub trait UserStore: Send + Sync {
     /// Saves the server's secret unless there is one; returns the one that is there then.
     async fn ensure_server_secret(&self, secret: StoredSecret) -> Result<StoredSecret, StoreError>;
 
-    /// Puts sealed forms in the place of what is stored as it is: of signing keys by their id, and of the server's secret. What
-    /// is sealed already stays.
+    /// Puts sealed forms in the place of what is stored as it is, in one commit: of signing keys by their id, and of the
+    /// server's secret. False: one of them is not there, or is sealed already, and nothing was changed.
     async fn seal_secrets(
         &self,
         signing_keys: Vec<(String, Vec<u8>)>,
         server_secret: Option<Vec<u8>>,
-    ) -> Result<(), StoreError>;
+    ) -> Result<bool, StoreError>;
 
     async fn mail_request(&self, id: MailRequestId) -> Result<Option<MailRequest>, StoreError>;
 

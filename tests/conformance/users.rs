@@ -430,13 +430,19 @@ async fn what_is_stored_as_it_is_can_be_sealed_and_what_is_sealed_stays(users: U
         .ensure_server_secret(StoredSecret { secret: vec![1; 32], encrypted: false, created_at: at(1) })
         .await
         .unwrap();
-    for sealed in [vec![9; 60], vec![8; 60]] {
-        let keys = vec![("one".to_owned(), sealed.clone()), ("unknown".to_owned(), sealed.clone())];
-        users.port.seal_secrets(keys, Some(sealed)).await.unwrap();
-        let key = StoredSigningKey { private_key: vec![9; 60], encrypted: true, ..plain.clone() };
-        assert!(users.port.signing_keys().await.unwrap() == [key]);
-        let secret = StoredSecret { secret: vec![9; 60], encrypted: true, created_at: at(1) };
-        assert!(users.port.server_secret().await.unwrap() == Some(secret));
+    let stored = async || (users.port.signing_keys().await.unwrap(), users.port.server_secret().await.unwrap());
+    let before = stored().await;
+    let sealed = |kid: &str, byte| vec![(kid.to_owned(), vec![byte; 60])];
+    assert!(!users.port.seal_secrets(sealed("unknown", 9), Some(vec![9; 60])).await.unwrap());
+    assert!(stored().await == before, "all or nothing");
+    assert!(users.port.seal_secrets(sealed("one", 9), Some(vec![9; 60])).await.unwrap());
+    let key = StoredSigningKey { private_key: vec![9; 60], encrypted: true, ..plain };
+    let secret = StoredSecret { secret: vec![9; 60], encrypted: true, created_at: at(1) };
+    let after = (vec![key], Some(secret));
+    assert!(stored().await == after);
+    for (keys, server) in [(sealed("one", 8), None), (Vec::new(), Some(vec![8; 60]))] {
+        assert!(!users.port.seal_secrets(keys, server).await.unwrap());
+        assert!(stored().await == after, "what is sealed stays");
     }
 }
 

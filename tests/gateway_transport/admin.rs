@@ -102,6 +102,9 @@ async fn a_dependency_that_hangs_and_can_be_done_without_holds_no_report_up() {
         assert_eq!(status, 200);
         (report["status"].as_str().unwrap().to_owned(), report["dependencies"]["mail"]["state"].clone())
     };
+    answers.store(false, Ordering::SeqCst);
+    assert_eq!(state().await, ("ready".into(), "unknown".into()), "it has never answered");
+    answers.store(true, Ordering::SeqCst);
     assert_eq!(state().await, ("ready".into(), "up".into()));
     answers.store(false, Ordering::SeqCst);
     // As it was found last, until the probe has given up.

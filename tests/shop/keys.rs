@@ -223,6 +223,13 @@ async fn keys_that_were_stored_without_a_secret_are_sealed_by_the_first_start_wi
     assert!(shop.stop().status.success());
     let plain = stored();
     assert!(plain.len() == 2 && plain.iter().all(|(encrypted, _)| !encrypted));
+    // A mistyped secret after something is sealed under the right one is refused, and seals nothing.
+    assert!(listed(keys_command(&data_dir, &["rotate"], &[secret])).len() == 2);
+    let before = stored();
+    let mut mistyped = souk(&data_dir);
+    mistyped.env("SOUK__AUTH__KEY_SECRET", "a secret of this test, mistyped").env("SOUK__DEMO", "false");
+    assert_eq!(mistyped.output().unwrap().status.code(), Some(2));
+    assert!(stored() == before);
 
     let shop = ShopProcess::start(&data_dir, &[secret]);
     assert!(!is_void(&shop.client(), &account.token).await, "the same key, sealed");

@@ -126,6 +126,7 @@ async fn a_scrape_after_traffic_shows_every_family_with_plausible_values() {
     for (series, expected) in [
         ("souk_ready", 1.0),
         ("souk_dependency_up{dependency=\"store.orders\"}", 1.0),
+        ("souk_outbox_events{domain=\"operations\"}", 0.0),
         ("souk_graphql_operation_seconds_count{operation=\"orderPlace\"}", 5.0),
         ("souk_graphql_operation_seconds_count{operation=\"signUp\"}", 1.0),
         ("souk_graphql_operations_failed_total{fault=\"client\",operation=\"several\"}", 1.0),

@@ -125,20 +125,30 @@ pub async fn stored_keys(store: &dyn UserStore, secret: &str) -> Result<Vec<KeyM
     stored.iter().map(|key| opened(key, secret)).collect()
 }
 
-/// Seals under `secret` what was stored before there was one; nothing when it is empty.
+/// Whether `secret` opens all that is stored; makes nothing. Returns the number of signing keys.
+pub async fn check_secret(store: &dyn UserStore, secret: &str) -> Result<usize, KeyError> {
+    let keys = present_keys(store, secret).await?;
+    if let Some(stored) = store.server_secret().await? {
+        opened_server_secret(stored, secret)?;
+    }
+    Ok(keys.len())
+}
+
+/// Seals under `secret` what was stored before there was one; nothing when it is empty, or is not the one under which
+/// something is sealed already.
 pub async fn seal_plain(store: &dyn UserStore, secret: &str) -> Result<(), KeyError> {
     if secret.is_empty() {
         return Ok(());
     }
+    check_secret(store, secret).await?;
     let plain = store.signing_keys().await?.into_iter().filter(|key| !key.encrypted);
     let keys: Vec<_> = plain.map(|key| (key.kid, seal(Purpose::SigningKeys, &key.private_key, secret))).collect();
     let server = store.server_secret().await?.filter(|stored| !stored.encrypted);
     let server = server.map(|stored| seal(Purpose::ServerSecret, &stored.secret, secret));
-    if keys.is_empty() && server.is_none() {
-        return Ok(());
+    // Of several processes that start at once one does it; what it sealed under, the others find out as they open it.
+    if (!keys.is_empty() || server.is_some()) && store.seal_secrets(keys, server).await? {
+        tracing::info!("secrets that were stored without auth.key_secret are sealed under it now");
     }
-    store.seal_secrets(keys, server).await?;
-    tracing::info!("secrets that were stored without auth.key_secret are sealed under it now");
     Ok(())
 }
 
@@ -178,6 +188,10 @@ pub async fn stored_server_secret(store: &dyn UserStore, secret: &str) -> Result
             store.ensure_server_secret(StoredSecret { secret: sealed, encrypted, created_at: now() }).await?
         }
     };
+    opened_server_secret(stored, secret)
+}
+
+fn opened_server_secret(stored: StoredSecret, secret: &str) -> Result<ServerSecret, KeyError> {
     let opened = match (stored.encrypted, secret.is_empty()) {
         (true, true) => return Err(KeyError::SecretOfServerMissing),
         (true, false) => open(Purpose::ServerSecret, &stored.secret, secret).ok_or(KeyError::WrongSecretOfServer)?,

@@ -1,7 +1,7 @@
 //! The stores: files, or databases on MongoDB, its replica set, indexes and clock.
 
 use super::Finding;
-use crate::actors::users::keys::present_keys;
+use crate::actors::users::keys::check_secret;
 use crate::app::stores::{open_users, production};
 use crate::config::{Config, StoreKind};
 use crate::store::mongo::{self, DatabaseFound, OpenError, ServerFound};
@@ -17,7 +17,7 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
             let mut findings: Vec<Finding> = files.iter().map(file).collect();
             let is_users = |file: &&FileFound| file.path.ends_with("users.db");
             if files.iter().find(is_users).is_some_and(FileFound::is_current) {
-                findings.extend(keys(config).await);
+                findings.push(secrets(config).await);
             }
             findings
         }
@@ -25,20 +25,17 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
     }
 }
 
-/// Whether the signing keys can be read; only of a store that opening changes nothing of. Nothing of keys in files.
-async fn keys(config: &Config) -> Option<Finding> {
+/// Whether what is sealed in the users store can be read; only of a store that opening changes nothing of.
+async fn secrets(config: &Config) -> Finding {
     const PART: &str = "auth.key_secret";
-    if config.auth.has_key_files() {
-        return None;
-    }
     let users = match open_users(config).await {
         Ok(users) => users,
-        Err(error) => return Some(Finding::bad(PART, error, "see what is said of the users store")),
+        Err(error) => return Finding::bad(PART, error, "see what is said of the users store"),
     };
-    Some(match present_keys(users.as_ref(), config.auth.key_secret.expose()).await {
-        Ok(keys) => Finding::good(PART, format_args!("opens the signing keys, {} of them", keys.len())),
-        Err(error) => Finding::bad(PART, error, "set auth.key_secret to the one that the keys were made under"),
-    })
+    match check_secret(users.as_ref(), config.auth.key_secret.expose()).await {
+        Ok(keys) => Finding::good(PART, format_args!("the signing keys can be read, {keys} of them")),
+        Err(error) => Finding::bad(PART, error, "set auth.key_secret to the one that they were made under"),
+    }
 }
 
 fn file(file: &FileFound) -> Finding {
@@ -81,7 +78,7 @@ async fn databases(config: &Config) -> Vec<Finding> {
     let name = format!("{}users", config.store.prefix);
     let is_current = |found: &DatabaseFound| found.database == name && found.version.0 == found.version.1;
     if found.iter().flatten().any(is_current) {
-        findings.extend(keys(config).await);
+        findings.push(secrets(config).await);
     }
     findings
 }

@@ -71,7 +71,9 @@ impl Notification {
                 (error, true, delay)
             }
             Attempt::NotReached(error) => {
-                (error, at.millis_since(first_attempt_at) >= REACH_FOR_MS, delay.min(REACH_AGAIN_MS))
+                let longest = policy.backoff_max_ms.min(REACH_AGAIN_MS as u64);
+                let delay = RetryPolicy { backoff_max_ms: longest, ..*policy }.delay_ms(self.attempts, chance);
+                (error, at.millis_since(first_attempt_at) >= REACH_FOR_MS, delay)
             }
         };
         self.last_error = Some(error.chars().take(MAX_ERROR_CHARS).collect());
@@ -197,7 +199,10 @@ mod tests {
             assert!(notification.settle(not_reached(), &POLICY, Timestamp(n), 1.0).is_some());
         }
         assert_eq!((notification.attempts, notification.failures), (30, 0));
-        assert_eq!(notification.settle(not_reached(), &POLICY, Timestamp(5), 1.0), Some(Timestamp(5 + REACH_AGAIN_MS)));
+        for chance in [0.5, 1.0] {
+            let again_at = Timestamp(5 + (REACH_AGAIN_MS as f64 * chance) as i64);
+            assert_eq!(notification.settle(not_reached(), &POLICY, Timestamp(5), chance), Some(again_at));
+        }
         assert!(notification.settle(not_reached(), &POLICY, Timestamp(REACH_FOR_MS - 1), 1.0).is_some());
         assert_eq!(notification.settle(not_reached(), &POLICY, Timestamp(REACH_FOR_MS), 1.0), None);
         assert_eq!(notification.status, NotificationStatus::Dead);

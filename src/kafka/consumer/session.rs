@@ -163,14 +163,14 @@ impl<'a> Session<'a> {
     /// is to stop or has to look anew at where it is; what was not committed then comes again.
     async fn work(&mut self, work: Work, stop: &mut watch::Receiver<bool>) -> Result<(), LogError> {
         // A parked event that is tried alone has failed before: its actor's end is taken for its own fault at once.
-        let mut patience = !matches!(&work, Work::Retry(events) if events.len() == 1);
-        let mut queue = VecDeque::from([work]);
+        let patient = !matches!(&work, Work::Retry(events) if events.len() == 1);
+        let mut queue = VecDeque::from([(work, patient)]);
         let mut waits = 0;
-        while let Some(work) = queue.pop_front() {
+        while let Some((work, mut patience)) = queue.pop_front() {
             let mut batch = self.plan(&work);
             if work.len() > 1 && self.weighs_too_much(&batch) {
                 for part in work.split_at_half().into_iter().rev() {
-                    queue.push_front(part);
+                    queue.push_front((part, patience));
                 }
                 continue;
             }
@@ -201,7 +201,7 @@ impl<'a> Session<'a> {
                         } else {
                             let width = if work.len() > SEARCH_WIDTH { SEARCH_WIDTH } else { 1 };
                             for part in work.split(width).into_iter().rev() {
-                                queue.push_front(part);
+                                queue.push_front((part, false));
                             }
                             break;
                         }
@@ -210,7 +210,7 @@ impl<'a> Session<'a> {
                         tracing::warn!(group = %self.group.group, events = batch.events.len(),
                             "a batch takes too long: going on with its halves");
                         for part in work.split_at_half().into_iter().rev() {
-                            queue.push_front(part);
+                            queue.push_front((part, patience));
                         }
                         break;
                     }

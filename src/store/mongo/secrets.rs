@@ -166,21 +166,29 @@ pub(super) async fn ensure_server_secret(
 }
 
 pub(super) async fn seal(
-    database: &MongoDatabase,
-    signing_keys: Vec<(String, Vec<u8>)>,
-    server_secret: Option<Vec<u8>>,
-) -> Result<(), Failure> {
-    let keys = database.collection::<KeyDocument>(SIGNING_KEYS);
+    tx: &mut Tx,
+    signing_keys: &[(String, Vec<u8>)],
+    server_secret: &Option<Vec<u8>>,
+) -> Result<bool, Failure> {
+    let keys = tx.collection::<KeyDocument>(SIGNING_KEYS);
+    let secrets = tx.collection::<SecretDocument>(SERVER_SECRETS);
+    let kids: Vec<&str> = signing_keys.iter().map(|(kid, _)| kid.as_str()).collect();
+    let plain = doc! { "kid": { "$in": kids }, "encrypted": false };
+    let found = keys.count_documents(plain).session(tx.session()).await?;
+    let plain_server = doc! { "_id": SERVER, "encrypted": false };
+    let found_server = secrets.count_documents(plain_server.clone()).session(tx.session()).await?;
+    if found != signing_keys.len() as u64 || (server_secret.is_some() && found_server == 0) {
+        return Ok(false);
+    }
     for (kid, sealed) in signing_keys {
-        let change = doc! { "$set": { "privateKey": bytes(sealed), "encrypted": true } };
-        keys.update_one(doc! { "kid": kid, "encrypted": false }, change).await?;
+        let change = doc! { "$set": { "privateKey": bytes(sealed.clone()), "encrypted": true } };
+        keys.update_one(doc! { "kid": kid }, change).session(tx.session()).await?;
     }
     if let Some(sealed) = server_secret {
-        let change = doc! { "$set": { "secret": bytes(sealed), "encrypted": true } };
-        let secrets = database.collection::<SecretDocument>(SERVER_SECRETS);
-        secrets.update_one(doc! { "_id": SERVER, "encrypted": false }, change).await?;
+        let change = doc! { "$set": { "secret": bytes(sealed.clone()), "encrypted": true } };
+        secrets.update_one(plain_server, change).session(tx.session()).await?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// One that is there already stays.

@@ -241,9 +241,9 @@ impl UserStore for MongoUserStore {
         &self,
         signing_keys: Vec<(String, Vec<u8>)>,
         server_secret: Option<Vec<u8>>,
-    ) -> Result<(), StoreError> {
-        let database = self.database.clone();
-        self.database.write(async move { secrets::seal(&database, signing_keys, server_secret).await }).await
+    ) -> Result<bool, StoreError> {
+        let sealed = (signing_keys, server_secret);
+        self.database.transaction(sealed, |tx, (keys, server)| Box::pin(secrets::seal(tx, keys, server))).await
     }
 
     async fn mail_request(&self, id: MailRequestId) -> Result<Option<MailRequest>, StoreError> {

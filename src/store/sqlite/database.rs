@@ -34,8 +34,8 @@ const QUEUE_CAPACITY: usize = 1024;
 const READERS: usize = 2;
 /// Statements that a connection keeps prepared: more than any domain has.
 const STATEMENTS: usize = 128;
-/// Domains whose files hold names, addresses and mails: what is deleted there is overwritten, not only unlinked.
-const PERSONAL: [&str; 2] = ["users", "notifications"];
+/// Domains whose files hold what is erased with an account: what is deleted there is overwritten, not only unlinked.
+const PERSONAL: [&str; 3] = ["users", "recommendations", "notifications"];
 /// Commits that the relay may lie behind before it has to sweep.
 const COMMITTED_CAPACITY: usize = 256;
 

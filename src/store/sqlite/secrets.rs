@@ -110,16 +110,22 @@ pub(super) fn seal(
     connection: &Connection,
     keys: &[(String, Vec<u8>)],
     server_secret: Option<&[u8]>,
-) -> Result<(), Failure> {
-    let mut seal_key = connection
-        .prepare_cached("UPDATE signing_keys SET private_key = ?2, encrypted = 1 WHERE kid = ?1 AND encrypted = 0")?;
+) -> Result<bool, Failure> {
+    let is_plain = |key: &StoredSigningKey| keys.iter().any(|(kid, _)| *kid == key.kid) && !key.encrypted;
+    let plain_keys = signing_keys(connection)?.iter().filter(|key| is_plain(key)).count();
+    let is_server_plain = self::server_secret(connection)?.is_some_and(|stored| !stored.encrypted);
+    if plain_keys != keys.len() || (server_secret.is_some() && !is_server_plain) {
+        return Ok(false);
+    }
+    let mut seal_key =
+        connection.prepare_cached("UPDATE signing_keys SET private_key = ?2, encrypted = 1 WHERE kid = ?1")?;
     for (kid, sealed) in keys {
         seal_key.execute((kid, sealed))?;
     }
     if let Some(sealed) = server_secret {
         connection
-            .prepare_cached("UPDATE server_secrets SET secret = ?2, encrypted = 1 WHERE name = ?1 AND encrypted = 0")?
+            .prepare_cached("UPDATE server_secrets SET secret = ?2, encrypted = 1 WHERE name = ?1")?
             .execute((SERVER, sealed))?;
     }
-    Ok(())
+    Ok(true)
 }

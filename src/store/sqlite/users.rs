@@ -294,7 +294,7 @@ impl UserStore for SqliteUserStore {
         &self,
         signing_keys: Vec<(String, Vec<u8>)>,
         server_secret: Option<Vec<u8>>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let seal = move |write: &mut Write<'_>| secrets::seal(write.sql(), &signing_keys, server_secret.as_deref());
         self.database.write(seal).await
     }

@@ -36,7 +36,10 @@ async fn serve(config: Config) -> Result<ExitCode, Failure> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), roles, "souk starts");
     let app = match App::start_unless(config, &mut stop).await {
         Ok(app) => app,
-        Err(AppError::Stopped) => return Ok(ExitCode::SUCCESS),
+        Err(AppError::Stopped) => {
+            tracing::info!("souk has stopped");
+            return Ok(ExitCode::SUCCESS);
+        }
         Err(error) => return Err(error.into()),
     };
     if app.has_demo_data() && std::io::stderr().is_terminal() {

@@ -166,8 +166,8 @@ pub trait BatchHandler: Send + Sync {
     /// Whether events of this type concern the group; the others are passed over without waking the domain.
     fn wants(&self, event_type: &str) -> bool;
 
-    /// How many effects an event of this type can have: those of a batch are at most [`ConsumerSettings::max_batch`], or
-    /// of one event.
+    /// How many effects an event of this type can have: those of a batch are together at most
+    /// [`ConsumerSettings::max_batch`], unless it is one event.
     fn weight(&self, _event_type: &str) -> usize {
         1
     }
@@ -181,7 +181,7 @@ pub trait BatchHandler: Send + Sync {
 pub struct ConsumerSettings {
     /// `ce_source` of the domain, for the dead letters that it emits.
     pub source: &'static str,
-    /// The most records of one batch, and about the most effects.
+    /// The most records of one batch, and the most effects of several events.
     pub max_batch: usize,
     /// Attempts after which a failing event is a dead letter.
     pub max_attempts: u32,

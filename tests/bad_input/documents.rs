@@ -31,7 +31,7 @@ async fn documents_that_make_no_sense_or_ask_too_much_are_refused() {
         (0..40).map(|n| format!("fragment F{n} on Query {{ ...F{0} ...F{0} }} ", n + 1)).collect::<String>();
     let wide = aliases("products(first: 100) { nodes { id name price { amount } } }", 30);
     let copies = format!("{{ products(first: 100) {{ nodes {{ {} }} }} }}", aliases("description", 20));
-    let notes = format!("{{ me {{ orders(first: 100) {{ nodes {{ timeline {{ {} }} }} }} }} }}", aliases("note", 5));
+    let notes = format!("{{ me {{ orders(first: 100) {{ nodes {{ timeline {{ {} }} }} }} }} }}", aliases("note", 8));
     let bodies = format!("{{ me {{ notifications(first: 100) {{ nodes {{ {} }} }} }} }}", aliases("body", 20));
     let mut rows = Vec::new();
     for (name, query, code) in [
@@ -126,4 +126,27 @@ async fn documents_that_make_no_sense_or_ask_too_much_are_refused() {
     let get = Expected::Value("/data/me".into(), Value::Null);
     rows.push(Row::bare("a query by GET", Method::GET, "?query=%7Bme%7Bid%7D%7D", get));
     world.judge(&rows).await;
+}
+
+#[actix_rt::test]
+async fn a_page_of_a_hundred_complete_orders_is_not_too_much() {
+    let world = World::new().await;
+    let money = "{ amount currency minorUnits }";
+    let product = format!(
+        "product {{ id sku name description category price {money} available archived version createdAt updatedAt }}"
+    );
+    let line = format!("{product} productId sku name category unitPrice {money} quantity total {money}");
+    let customer = "customer { id email name role emailVerified createdAt
+        preferences { orderUpdates promotions recommendations } }";
+    let order = format!(
+        "id number {customer} status lines {{ {line} }} total {money} timeline {{ sequence status at note }}
+         availableTransitions version createdAt updatedAt"
+    );
+    let page = format!(
+        "(first: 100) {{ edges {{ cursor node {{ {order} }} }} pageInfo {{ hasNextPage endCursor }} totalCount }}"
+    );
+    for query in [format!("{{ orders{page} }}"), format!("{{ me {{ orders{page} }} }}")] {
+        let answer = world.app.answer(Some(&world.staff.token), &query, json!({})).await;
+        assert_eq!(answer["errors"], json!(null), "{answer}");
+    }
 }

@@ -102,7 +102,7 @@ section! {
         introspection: bool = true,
         hardened: bool = false,
         max_depth: usize = 16,
-        max_complexity: usize = 20_000,
+        max_complexity: usize = 15_000,
         max_aliases: usize = 100,
         max_root_fields: usize = 20,
         max_body_bytes: usize = 1_048_576,

@@ -214,7 +214,7 @@ pub const TEXT_COST: usize = 10;
 
 /// The complexity of a short list whose length is not known beforehand.
 pub fn list_cost(child: usize) -> usize {
-    child.saturating_mul(3).saturating_add(1).min(COST_CEILING)
+    child.saturating_mul(2).saturating_add(1).min(COST_CEILING)
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ pub struct SchemaLimits {
 impl Default for SchemaLimits {
     fn default() -> Self {
         // GraphiQL's own introspection is 15 levels deep.
-        Self { max_depth: 16, max_complexity: 20_000, max_directives: 8, introspection: true }
+        Self { max_depth: 16, max_complexity: 15_000, max_directives: 8, introspection: true }
     }
 }
 

@@ -342,3 +342,17 @@ pub(super) fn document_limits(config: &Config) -> DocumentLimits {
         ..DocumentLimits::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_needs_what_it_sells_by_and_workers_need_their_own_stores() {
+        let needs = |roles: &[Role]| domains_of(&roles.iter().copied().collect()).into_iter().collect::<Vec<_>>();
+        assert_eq!(needs(&[Role::Gateway]), ["orders", "products", "users"]);
+        assert_eq!(needs(&[Role::Notifications]), ["notifications", "users"]);
+        assert_eq!(needs(&[Role::Gateway, Role::Recommendations]), ["orders", "products", "recommendations", "users"]);
+        assert!(!needs(&Role::ALL).contains(&"operations"), "dead letters can wait");
+    }
+}

@@ -211,6 +211,8 @@ pub fn nested_page_cost(first: Option<i32>, child: usize) -> usize {
 
 /// The complexity of a text of up to thousands of characters: under a hundred aliases an entry has as many copies of it.
 pub const TEXT_COST: usize = 10;
+/// The same of a note: it is in a short list of a page, and what counts few entries of such a list must not make its texts cheap.
+pub const NOTE_COST: usize = 16;
 
 /// The complexity of a short list whose length is not known beforehand.
 pub fn list_cost(child: usize) -> usize {

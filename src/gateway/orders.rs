@@ -3,7 +3,7 @@
 use async_graphql::{ComplexObject, Context, Enum, Error, ID, InputObject, Object, SimpleObject};
 
 use super::access::{Guarded, Owned};
-use super::connections::{Connection, TEXT_COST, list_cost, mutation_cost, page_cost, page_request, root_cost};
+use super::connections::{Connection, NOTE_COST, list_cost, mutation_cost, page_cost, page_request, root_cost};
 use super::context::{Shop, Viewer, answered};
 use super::cursors::CursorKind;
 use super::errors::{Inputs, UserError, bad_input, query_error, user_errors};
@@ -104,7 +104,7 @@ pub struct OrderEvent {
 #[ComplexObject]
 impl OrderEvent {
     /// The reason or note of whoever made the change.
-    #[graphql(complexity = "TEXT_COST")]
+    #[graphql(complexity = "NOTE_COST")]
     async fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }

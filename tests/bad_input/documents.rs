@@ -31,7 +31,7 @@ async fn documents_that_make_no_sense_or_ask_too_much_are_refused() {
         (0..40).map(|n| format!("fragment F{n} on Query {{ ...F{0} ...F{0} }} ", n + 1)).collect::<String>();
     let wide = aliases("products(first: 100) { nodes { id name price { amount } } }", 30);
     let copies = format!("{{ products(first: 100) {{ nodes {{ {} }} }} }}", aliases("description", 20));
-    let notes = format!("{{ me {{ orders(first: 100) {{ nodes {{ timeline {{ {} }} }} }} }} }}", aliases("note", 8));
+    let notes = format!("{{ me {{ orders(first: 100) {{ nodes {{ timeline {{ {} }} }} }} }} }}", aliases("note", 5));
     let bodies = format!("{{ me {{ notifications(first: 100) {{ nodes {{ {} }} }} }} }}", aliases("body", 20));
     let mut rows = Vec::new();
     for (name, query, code) in [

@@ -134,8 +134,8 @@ pub async fn check_secret(store: &dyn UserStore, secret: &str) -> Result<usize, 
     Ok(keys.len())
 }
 
-/// Seals under `secret` what was stored before there was one; nothing when it is empty, or is not the one under which
-/// something is sealed already.
+/// Seals under `secret` what was stored before there was one; nothing when it is empty. An error, and nothing sealed, when
+/// something is sealed already under another one.
 pub async fn seal_plain(store: &dyn UserStore, secret: &str) -> Result<(), KeyError> {
     if secret.is_empty() {
         return Ok(());
